@@ -1,0 +1,156 @@
+"""From a configuration to live objects: network, attacks, optimiser, method, batches.
+
+    dataset = data.load("street_digits")
+    parts = assemble(config, dataset)
+    parts.method.fit(parts.training(Position()), epochs=1)
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fairat_tf import attacks, augment, data, devices, methods, networks, optimization
+from fairat_tf.config import Config
+from fairat_tf.data import pipeline
+from fairat_tf.data.dataset import Dataset, Split
+from fairat_tf.data.specs import spec
+from fairat_tf.methods.base import Method
+from fairat_tf.recipes import recipe
+from fairat_tf.training_loop import Position
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """What a run is made of. `config` is complete: nothing in it is None any more."""
+
+    config: Config
+    dataset: Dataset
+    train: Split
+    validation_split: Split
+    strategy: tf.distribute.Strategy
+    method: Method
+    weak: Any
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return pipeline.steps_per_epoch(self.train, self.config.data.batch_size)
+
+    def training(self, position: Position) -> tf.data.Dataset:
+        """Returns the batches that are left of an epoch."""
+        return pipeline.training_batches(
+            self.train,
+            batch_size=self.config.data.batch_size,
+            seed=self.config.run.seed,
+            epoch=position.epoch,
+            first_step=position.step,
+            augment=self.weak,
+        )
+
+    def validation(self) -> tf.data.Dataset:
+        """Returns the validation batches, the last one padded and masked."""
+        return pipeline.evaluation_batches(self.validation_split, batch_size=self.config.data.batch_size)
+
+
+def load(config: Config) -> Dataset:
+    """Returns the data set that the configuration names."""
+    wanted = config.data
+    return data.load(
+        wanted.dataset,
+        data_dir=wanted.data_dir,
+        download=wanted.download,
+        image_size=wanted.image_size,
+        limit_train=wanted.limit_train,
+        limit_test=wanted.limit_test,
+        seed=config.run.seed,
+    )
+
+
+def completed(config: Config, dataset: Dataset) -> Config:
+    """Returns the configuration with its open fields filled from the data set's recipe."""
+    config = config.filled(recipe(config.data.dataset, spec(config.data.dataset, dataset)))
+    if config.attack.step_size is None:
+        step_size = config.attack.epsilon / 4
+        config = dataclasses.replace(config, attack=dataclasses.replace(config.attack, step_size=step_size))
+    return config
+
+
+def assemble(config: Config, dataset: Dataset) -> Parts:
+    """Returns all parts of a run; the method is compiled and its optimiser built.
+
+    Raises:
+      ValueError: a name or a value that does not fit (each message says which and what would).
+    """
+    config = completed(config, dataset)
+    train, validation = _splits(config, dataset)
+    steps = pipeline.steps_per_epoch(train, config.data.batch_size)
+    strategy = devices.strategy(config.run.devices)
+    if config.data.batch_size % strategy.num_replicas_in_sync:
+        raise ValueError(
+            f"batch_size {config.data.batch_size} must be a multiple of the {strategy.num_replicas_in_sync} devices"
+        )
+    with strategy.scope():
+        network = make_network(config, dataset, synchronized_bn=strategy.num_replicas_in_sync > 1)
+        method = make_method(config, network, dataset.num_classes, len(train))
+        method.compile(optimizer=make_optimizer(config, steps), jit_compile=config.run.jit_compile)
+        method.optimizer.build(network.trainable_variables)
+    weak = augment.get(config.data.weak_augmentation)
+    return Parts(config, dataset, train, validation, strategy, method, weak)
+
+
+def _splits(config: Config, dataset: Dataset) -> tuple[Split, Split]:
+    if dataset.validation is not None:
+        return dataset.train, dataset.validation
+    fraction = config.data.validation_fraction
+    return data.split_validation(dataset.train, fraction, config.run.seed, dataset.num_classes)
+
+
+def make_network(config: Config, dataset: Dataset, synchronized_bn: bool = False) -> keras.Model:
+    """Returns the network of the configuration, with weights from `init_from` where it is given."""
+    facts = spec(config.data.dataset, dataset)
+    with devices.precision(config.run.precision):
+        network = networks.get(config.network.network)(
+            num_classes=dataset.num_classes,
+            image_shape=dataset.image_shape,
+            mean=facts.mean,
+            std=facts.std,
+            width=config.network.width or None,
+            synchronized_bn=synchronized_bn,
+            seed=config.run.seed,
+        )
+    if config.network.init_from:
+        from fairat_tf.model_files import copy_weights
+
+        copy_weights(config.network.init_from, network)
+    return network
+
+
+def make_method(config: Config, network: keras.Model, num_classes: int, num_examples: int) -> Method:
+    """Returns the training method around a network."""
+    threat = {"epsilon": config.attack.epsilon, "norm": config.attack.norm, "step_size": config.attack.step_size}
+    return methods.get(config.method)(
+        network,
+        attack=attacks.get("pgd")(steps=config.attack.steps, **threat),
+        validation_attack=attacks.get("pgd")(steps=config.attack.validation_steps, **threat),
+        num_classes=num_classes,
+        seed=config.run.seed,
+        ema_decay=config.optimization.ema_decay,
+        num_examples=num_examples,
+        **config.options,
+    )
+
+
+def make_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Returns SGD by PyTorch's rule with the configuration's schedule."""
+    wanted = config.optimization
+    rate = optimization.schedule(
+        wanted.schedule,
+        learning_rate=wanted.learning_rate,
+        steps_per_epoch=steps_per_epoch,
+        epochs=wanted.epochs,
+    )
+    return optimization.SGD(
+        rate, momentum=wanted.momentum, weight_decay=wanted.weight_decay, nesterov=wanted.nesterov
+    )

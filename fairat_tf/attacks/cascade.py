@@ -1,0 +1,353 @@
+"""Runs attacks one after the other over any number of images; decided examples leave the batches.
+
+    result = run(attacks, "linf", Networks(logits_fn), examples(images, labels, 8 / 255), seed, Options())
+
+Between rounds (one target, one restart, some hundred queries) the examples that still stand are packed
+into full batches again. One graph serves all batches of an attack. `AutoAttack.run` is the way in.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fairat_tf import rng
+from fairat_tf.attacks import cascade_state, threat, verification
+from fairat_tf.attacks.pgd import LogitsFn, misclassified
+from fairat_tf.attacks.progress import Progress, Report
+from fairat_tf.attacks.search import Search
+
+# Random draws are made for this many places, and example n takes those of place n modulo it: what an
+# example meets depends on neither the batch size nor on what else still stands. (The authors' suite, too,
+# gives the same draws to every batch when a seed is set.)
+PLACES = 256
+_PROBE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """What is attacked: images float [N, H, W, C] in [0, 1], labels int32 [N], epsilon float32 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    epsilon: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """`judge` decides in float32 what is misclassified; `search`, where given, is what the attacks see."""
+
+    judge: LogitsFn
+    search: LogitsFn | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to run; see `AutoAttack.run`."""
+
+    batch_size: int = 64
+    jit_compile: bool = False
+    progress: Report | None = None
+    state_path: str | Path | None = None
+    save_every: float = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What is left after the attacks.
+
+    Attributes:
+      adversarial: float32 [N, H, W, C]; the natural image where it is misclassified already or no attack
+        succeeded.
+      robust: bool [N], correct on the natural image and on every adversarial one.
+      robust_after: by attack, bool [N], what stood after it and all before it; "clean" comes first.
+      labels: int32 [N].
+      not_finite: by attack, how many images it returned with values that are not finite (counted as
+        failures of the attack).
+      seconds: by attack, time in this process.
+    """
+
+    adversarial: np.ndarray
+    robust: np.ndarray
+    robust_after: dict[str, np.ndarray]
+    labels: np.ndarray
+    not_finite: dict[str, int]
+    seconds: dict[str, float]
+
+    @property
+    def after(self) -> dict[str, float]:
+        """By attack, the accuracy left after it, in [0, 1]; "clean" is the natural accuracy."""
+        return {name: float(flags.mean()) for name, flags in self.robust_after.items()}
+
+    def after_by_class(self, num_classes: int) -> dict[str, np.ndarray]:
+        """By attack, the accuracy left in each class, [K] in [0, 1], NaN for a class without examples."""
+        members = np.equal.outer(np.arange(num_classes), self.labels)
+        total = members.sum(1)
+        with np.errstate(invalid="ignore"):
+            return {name: (members & flags).sum(1) / total for name, flags in self.robust_after.items()}
+
+
+def examples(images: Any, labels: Any, epsilon: Any) -> Examples:
+    """Returns the checked examples.
+
+    Raises:
+      ValueError: images are not float [N, H, W, C] in [0, 1], or labels or epsilon do not fit them.
+    """
+    images, labels = np.asanyarray(images), np.asarray(labels)
+    if images.ndim != 4 or not len(images) or images.dtype.kind != "f":
+        raise ValueError(f"images must be float [N, H, W, C]; received {images.dtype} {images.shape}")
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers [{len(images)}]; received {labels.dtype} {labels.shape}")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(f"images must be in [0, 1]; received values in [{images.min()}, {images.max()}]")
+    if np.shape(epsilon) not in ((), labels.shape) or not np.min(epsilon) >= 0:
+        raise ValueError(f"epsilon must be a number or [{len(images)}], at least 0; received {epsilon!r}")
+    radius = np.broadcast_to(np.asarray(epsilon, np.float32), labels.shape)
+    return Examples(images, labels.astype(np.int32), radius)
+
+
+def run(
+    attacks: dict[str, Search], norm: str, networks: Networks, data: Examples, seed: tf.Tensor, options: Options
+) -> Result:
+    """Returns what is left after the attacks, in their order; see `AutoAttack.run`."""
+    shape = data.images.shape[1:]
+    num_classes = verification.require_precision(networks.judge, shape, allowed=())
+    if networks.search is not None:
+        verification.require_precision(networks.search, shape, allowed=("bfloat16",))
+    if data.labels.min() < 0 or data.labels.max() >= num_classes:
+        raise ValueError(
+            f"labels must be in 0 ... {num_classes - 1}; received {data.labels.min()} ... {data.labels.max()}"
+        )
+    if options.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; received {options.batch_size!r}")
+    return _Cascade(attacks, norm, networks, data, seed, options, num_classes).run()
+
+
+class _Cascade:
+    def __init__(
+        self,
+        attacks: dict[str, Search],
+        norm: str,
+        networks: Networks,
+        data: Examples,
+        seed: tf.Tensor,
+        options: Options,
+        num_classes: int,
+    ):
+        self.attacks, self.norm, self.networks = attacks, norm, networks
+        self.data, self.seed, self.options, self.num_classes = data, seed, options, num_classes
+        self.verifier = verification.Verifier(networks.judge, norm)
+        self.padded = options.jit_compile or bool(tf.config.list_physical_devices("GPU"))
+        self.adversarial = np.array(data.images, np.float32)
+        self.points: np.ndarray | None = None
+        self.robust = np.zeros(len(data.labels), bool)
+        self.robust_after: dict[str, np.ndarray] = {}
+        self.not_finite: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.pending = np.zeros(0, np.int64)
+        self.round = self.done = 0
+        self.began = self.saved = time.monotonic()
+        self.work = 0.0
+
+    def run(self) -> Result:
+        self._begin()
+        for name, attack in self.attacks.items():
+            if name not in self.robust_after:
+                started = time.monotonic()
+                self._run_attack(name, attack)
+                self.seconds[name] = time.monotonic() - started
+        return Result(
+            self.adversarial,
+            self.robust,
+            self.robust_after,
+            self.data.labels,
+            {name: self.not_finite.get(name, 0) for name in self.attacks},
+            self.seconds,
+        )
+
+    def _begin(self) -> None:
+        """Goes on from a saved state, or classifies the natural images."""
+        self.probe = self.verifier.logits(self.data.images[:_PROBE])
+        again = self.verifier.logits(self.data.images[:_PROBE])
+        if not np.array_equal(self.probe, again):
+            self.probe = self.probe[:0]
+        if self.options.state_path is not None:
+            self.fingerprint = self._fingerprint()
+            if self._restore():
+                return
+        for first in range(0, len(self.robust), self.options.batch_size):
+            rows = np.arange(first, min(first + self.options.batch_size, len(self.robust)))
+            self.robust[rows] = ~self._verify(rows, self.data.images[rows]).fooled
+        self.robust_after["clean"] = self.robust.copy()
+        self.pending = np.flatnonzero(self.robust)
+
+    def _run_attack(self, name: str, attack: Search) -> None:
+        search = exact = self._graph(name, attack, self.networks.search or self.networks.judge)
+        if self.networks.search is not None:
+            exact = self._graph(name, attack, self.networks.judge)
+        if attack.continues and self.points is None:
+            self.points = np.array(self.data.images, np.float32)
+        rounds = attack.rounds(self.num_classes)
+        while self.round < rounds and len(self.pending):
+            for rows in self._batches():
+                denied = self._attack_rows(name, search, rows)
+                if len(denied) and exact is not search:
+                    self._attack_rows(name, exact, denied)
+                self.done += len(rows)
+                self.work += len(rows) * attack.passes(self.num_classes)
+                self._report(name, rounds)
+                self._save()
+            self.round, self.done, self.pending = self.round + 1, 0, np.flatnonzero(self.robust)
+        self.robust_after[name] = self.robust.copy()
+        self.round, self.points = 0, None
+        self._save(now=True)
+
+    def _graph(self, name: str, attack: Search, logits_fn: LogitsFn) -> Any:
+        key, shape = rng.fold(self.seed, name), self.data.images.shape[1:]
+        size = self.options.batch_size if self.padded else None
+        return _graph(attack, self.norm, logits_fn, key, shape, size, self.options.jit_compile)
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        while self.done < len(self.pending):
+            yield self.pending[self.done : self.done + self.options.batch_size]
+
+    def _attack_rows(self, name: str, search: Any, rows: np.ndarray) -> np.ndarray:
+        """Attacks the examples in one batch; returns those whose success the judge denies."""
+        size = len(rows)
+        if self.padded:
+            rows = np.concatenate([rows, np.full(self.options.batch_size - size, rows[0])])
+        images = np.asarray(self.data.images[rows], np.float32)
+        points = images if self.points is None else self.points[rows]
+        found, claimed = search(images, points, self.data.labels[rows], self.data.epsilon[rows], rows, self.round)
+        rows, found, claimed = rows[:size], found.numpy()[:size], claimed.numpy()[:size]
+        checked = self._verify(rows, found)
+        fallen = rows[checked.fooled]
+        self.adversarial[fallen] = checked.adversarial[checked.fooled]
+        self.robust[fallen] = False
+        if self.points is not None:
+            self.points[rows] = checked.adversarial
+        self.not_finite[name] = self.not_finite.get(name, 0) + int((~checked.finite).sum())
+        return rows[claimed & ~checked.fooled]
+
+    def _verify(self, rows: np.ndarray, points: np.ndarray) -> verification.Verified:
+        return self.verifier(self.data.images[rows], points, self.data.labels[rows], self.data.epsilon[rows])
+
+    def _report(self, name: str, rounds: int) -> None:
+        if self.options.progress is None:
+            return
+        seconds = time.monotonic() - self.began
+        left = seconds / self.work * self._work_left(name)
+        accuracy = float(self.robust.mean())
+        self.options.progress(
+            Progress(name, self.round + 1, rounds, self.done, len(self.pending), accuracy, seconds, left)
+        )
+
+    def _work_left(self, name: str) -> float:
+        """Returns the forward passes left where nothing else falls."""
+        standing, names = int(self.robust.sum()), list(self.attacks)
+        now = self.attacks[name]
+        rounds_left = now.rounds(self.num_classes) - self.round - 1
+        work = now.passes(self.num_classes) * (len(self.pending) - self.done + rounds_left * standing)
+        for later in (self.attacks[other] for other in names[names.index(name) + 1 :]):
+            work += later.passes(self.num_classes) * later.rounds(self.num_classes) * standing
+        return work
+
+    def _fingerprint(self) -> str:
+        arrays = (self.data.images, self.data.labels, self.data.epsilon, np.asarray(self.seed))
+        return cascade_state.fingerprint(arrays, repr(self.attacks), self.norm)
+
+    def _save(self, now: bool = False) -> None:
+        if self.options.state_path is None:
+            return
+        if not now and time.monotonic() - self.saved < self.options.save_every:
+            return
+        fallen = np.flatnonzero(self.robust_after["clean"] & ~self.robust)
+        standing = np.flatnonzero(self.robust)
+        arrays = {
+            "probe": self.probe,
+            "robust": self.robust,
+            "pending": self.pending,
+            "adversarial": self.adversarial[fallen],
+            "points": np.zeros(0, np.float32) if self.points is None else self.points[standing],
+            **{f"after/{name}": flags for name, flags in self.robust_after.items()},
+        }
+        header = {
+            "fingerprint": self.fingerprint,
+            "round": self.round,
+            "done": self.done,
+            "continues": self.points is not None,
+            "not_finite": self.not_finite,
+            "after": list(self.robust_after),
+        }
+        cascade_state.save(self.options.state_path, arrays, header)
+        self.saved = time.monotonic()
+
+    def _restore(self) -> bool:
+        """Returns whether there was a state to go on from."""
+        found = cascade_state.load(self.options.state_path)
+        if found is None:
+            return False
+        arrays, header = found
+        same = header["fingerprint"] == self.fingerprint and arrays["probe"].shape == self.probe.shape
+        if not same or not np.allclose(arrays["probe"], self.probe, rtol=1e-3, atol=1e-3):
+            raise ValueError(
+                f"{self.options.state_path} holds the state of another evaluation (other images, labels, "
+                "attack, seed or network); give another state_path or remove the file"
+            )
+        self.robust, self.pending = arrays["robust"], arrays["pending"]
+        self.robust_after = {name: arrays[f"after/{name}"] for name in header["after"]}
+        self.round, self.done, self.not_finite = header["round"], header["done"], header["not_finite"]
+        self.adversarial[self.robust_after["clean"] & ~self.robust] = arrays["adversarial"]
+        if header["continues"]:
+            self.points = np.array(self.data.images, np.float32)
+            self.points[self.robust] = arrays["points"]
+        return True
+
+
+def _graph(
+    attack: Search,
+    norm: str,
+    logits_fn: LogitsFn,
+    key: tf.Tensor,
+    image_shape: tuple[int, ...],
+    batch_size: int | None,
+    jit_compile: bool,
+) -> Any:
+    """Returns one graph for a round of the attack: arrays -> (points, misclassified there).
+
+    `batch_size` None is a graph for batches of any size.
+    """
+
+    def attack_batch(
+        images: tf.Tensor,
+        points: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        rows: tf.Tensor,
+        number: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        ball = threat.get(norm)(images, epsilon)
+        seed = rng.Rows(key, rows % PLACES, PLACES)
+        found = attack.round(logits_fn, ball, labels, seed, number, points)
+        return found, misclassified(logits_fn(found), labels)
+
+    batch = [batch_size]
+    signature = (
+        *[tf.TensorSpec([batch_size, *image_shape], tf.float32)] * 2,
+        tf.TensorSpec(batch, tf.int32),
+        tf.TensorSpec(batch, tf.float32),
+        tf.TensorSpec(batch, tf.int32),
+        tf.TensorSpec([], tf.int32),
+    )
+    graph = tf.function(attack_batch, signature, autograph=False, jit_compile=jit_compile)
+
+    def search(images: Any, points: Any, labels: Any, epsilon: Any, rows: Any, number: int) -> Any:
+        images, points, epsilon = (tf.constant(value, tf.float32) for value in (images, points, epsilon))
+        labels, rows, number = (tf.constant(value, tf.int32) for value in (labels, rows, number))
+        return graph(images, points, labels, epsilon, rows, number)
+
+    return search

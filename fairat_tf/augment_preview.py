@@ -1,0 +1,94 @@
+"""Writes a contact sheet of an augmentation as a PNG.
+
+    python -m fairat_tf.augment_preview --augmentation=randaugment:2,8 --output=preview.png
+    python -m fairat_tf.augment_preview --augmentation=idbh_weak --dataset=street_digits --output=preview.png
+
+Rows are examples; the first column is the original, the others are draws. Exit codes: 0 written; 2 wrong
+usage; 3 data missing or unreadable; 7 file not writable.
+"""
+
+import sys
+
+import numpy as np
+from absl import flags
+
+from fairat_tf import cli, errors
+
+COMMAND = cli.Command(
+    "augment_preview",
+    "Writes a picture of what an augmentation does: rows are examples, columns the original and draws of it.",
+    example="python -m fairat_tf.augment_preview --augmentation=crop_flip+randaugment:2,8 --output=preview.png",
+)
+
+with COMMAND.group("Augmentation") as _values:
+    flags.DEFINE_string(
+        "augmentation",
+        "randaugment:2,8",
+        'name[:arguments], joined by "+"; cutmix and mixup mix the rows.',
+        flag_values=_values,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of the draws.", 0, flag_values=_values)
+with COMMAND.group("Images") as _values:
+    flags.DEFINE_string(
+        "dataset", "", "Data set whose first training images are shown; empty: generated.", flag_values=_values
+    )
+    flags.DEFINE_string("data_dir", "", "Where the data set lies.", flag_values=_values)
+    flags.DEFINE_integer("examples", 8, "Rows.", 1, 1000, flag_values=_values)
+with COMMAND.group("Output") as _values:
+    flags.DEFINE_string("output", "augment_preview.png", "The PNG file to write.", flag_values=_values)
+    flags.DEFINE_integer("draws", 12, "Columns after the original.", 1, 1000, flag_values=_values)
+    flags.DEFINE_integer("scale", 2, "Pixels of the sheet for one of the image.", 1, 32, flag_values=_values)
+
+
+def load_images(dataset: str, data_dir: str, count: int) -> np.ndarray:
+    """Returns uint8 [N, H, W, C]: the first `count` training images, or generated ones without a data set.
+
+    Raises:
+      errors.DataError: the data set is missing or unreadable.
+      ValueError: an unknown data set.
+    """
+    if not dataset:
+        from fairat_tf.augment.sheet import sample_pictures
+
+        return sample_pictures(count)
+    from fairat_tf import data
+
+    try:
+        return data.load(dataset, data_dir=data_dir).train.images[:count]
+    except data.DataError as error:
+        raise errors.DataError(str(error)) from error
+
+
+def main(values: flags.FlagValues, arguments: list[str]) -> None:
+    """Writes the sheet that the flags describe and prints its path.
+
+    Raises:
+      errors.UsageError: an unknown augmentation or data set, or wrong arguments.
+      errors.DataError: the data set is missing or unreadable.
+      errors.StorageError: the file cannot be written.
+    """
+    from PIL import Image
+
+    from fairat_tf.augment.sheet import contact_sheet
+
+    try:
+        images = load_images(values.dataset, values.data_dir, values.examples)
+        sheet = contact_sheet(images, values.augmentation, values.draws, values.seed, values.scale)
+    except errors.CommandError:
+        raise
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+    try:
+        Image.fromarray(sheet).save(values.output, format="PNG")
+    except OSError as error:
+        raise errors.StorageError(f"cannot write {values.output}: {error.strerror or error}") from error
+    print(f"{values.output}: {len(images)} examples, {values.draws} draws of {values.augmentation}")
+
+
+def run() -> int:
+    """Runs the command line of this process; returns the exit code."""
+    return COMMAND.run(main)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

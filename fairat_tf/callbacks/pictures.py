@@ -1,0 +1,69 @@
+"""Pictures for TensorBoard and the run directory, as uint8 arrays.
+
+    picture = confusion_picture(counts, class_names)      # [H, W, 3]
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def confusion_picture(counts: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
+    """Returns a heat map of counts [K, K]: true class by predicted class, in per cent of the true class."""
+    from matplotlib.figure import Figure
+
+    total = counts.sum(1, keepdims=True)
+    share = 100 * np.divide(counts, total, out=np.zeros_like(counts, dtype=float), where=total > 0)
+    figure = Figure(figsize=(6, 5.5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    places = range(len(class_names))
+    if len(class_names) <= 25:
+        axes.set_xticks(places, class_names, rotation=45, ha="right")
+        axes.set_yticks(places, class_names)
+        for row, column in np.ndindex(*share.shape):
+            shade = "white" if share[row, column] > 50 else "black"
+            axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=8)
+    axes.set(xlabel="predicted under attack", ylabel="true class", title="% of each true class")
+    return rendered(figure)
+
+
+def curves_picture(curves: dict[str, Any], title: str, ylabel: str) -> np.ndarray:
+    """Returns a line chart of the values of each epoch, one line for each name."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    for name, values in curves.items():
+        axes.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1.4)
+    axes.set(xlabel="epoch", ylabel=ylabel, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncols=2)
+    return rendered(figure)
+
+
+def rendered(figure: Any) -> np.ndarray:
+    """Returns a matplotlib figure as uint8 [H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def gallery_picture(rows: list[np.ndarray], titles: list[str]) -> np.ndarray:
+    """Returns rows of images (each [n, H, W, C] in [0, 1]) with a title before each row."""
+    from matplotlib.figure import Figure
+
+    columns = max(len(row) for row in rows)
+    figure = Figure(figsize=(1.0 * columns + 1.6, 1.1 * len(rows)), dpi=100, layout="constrained")
+    for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
+        for j, image in enumerate(row):
+            axes = figure.add_subplot(len(rows), columns, i * columns + j + 1)
+            shown = np.clip(image, 0, 1)
+            axes.imshow(shown[..., 0] if shown.shape[-1] == 1 else shown, cmap="gray", vmin=0, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if j == 0:
+                axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+    return rendered(figure)

@@ -1,0 +1,99 @@
+"""Checkpoints that survive being killed: atomic, hashed, two generations.
+
+    checkpoints = Checkpoints(directory, variables)
+    checkpoints.save({"epoch": 3, "step": 120})
+    state = checkpoints.restore()          # None where there is none
+
+One checkpoint is a folder `step-00001234` with `variables.npz` (every variable in order),
+`state.json` (the loop's position and scores) and, written last, `manifest.json` with the SHA-256
+of both. It is written under a temporary name and renamed; a folder without a matching manifest is
+damaged, said to be so, and the generation before it is used.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from fairat_tf.run_directory import sync_directory, write_atomically
+
+_KEPT = 2
+
+
+class Checkpoints:
+    """Saves and restores variables (in the given order) with a state that JSON can hold.
+
+    Args:
+      directory: where the generations lie; made when needed.
+      variables: Keras or TensorFlow variables: weights, optimiser slots, metrics, method state.
+    """
+
+    def __init__(self, directory: pathlib.Path, variables: Sequence[Any]):
+        self.directory = directory
+        self.variables = list(variables)
+
+    def save(self, state: dict[str, Any], step: int) -> pathlib.Path:
+        """Writes a generation for optimiser step `step`, drops all but the newest two, returns its folder."""
+        target = self.directory / f"step-{step:010d}"
+        temporary = self.directory / ".writing"
+        shutil.rmtree(temporary, ignore_errors=True)
+        files = {"variables.npz": self._packed(), "state.json": json.dumps(state).encode()}
+        for name, content in files.items():
+            write_atomically(temporary / name, content)
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        write_atomically(temporary / "manifest.json", json.dumps(hashes).encode())
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+        sync_directory(self.directory)
+        for old in self.generations()[_KEPT:]:
+            shutil.rmtree(old)
+        return target
+
+    def generations(self) -> list[pathlib.Path]:
+        """Returns the folders of the generations, newest first."""
+        return sorted(self.directory.glob("step-*"), reverse=True)
+
+    def restore(self) -> dict[str, Any] | None:
+        """Loads the newest undamaged generation into the variables and returns its state, or None."""
+        for folder in self.generations():
+            content = _verified(folder)
+            if content is None:
+                logging.warning("checkpoint %s is damaged; trying the one before it", folder)
+                continue
+            self._unpack(content["variables.npz"])
+            return json.loads(content["state.json"])
+        return None
+
+    def _packed(self) -> bytes:
+        buffer = io.BytesIO()
+        values = {f"v{i:05d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.variables)}
+        np.savez(buffer, **values)
+        return buffer.getvalue()
+
+    def _unpack(self, content: bytes) -> None:
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            if len(saved.files) != len(self.variables):
+                raise ValueError(
+                    f"the checkpoint holds {len(saved.files)} variables, this run has {len(self.variables)}"
+                )
+            for i, variable in enumerate(self.variables):
+                variable.assign(saved[f"v{i:05d}"])
+
+
+def _verified(folder: pathlib.Path) -> dict[str, bytes] | None:
+    """Returns the files of a generation, or None where one is missing or differs from its hash."""
+    try:
+        hashes = json.loads((folder / "manifest.json").read_bytes())
+        content = {name: (folder / name).read_bytes() for name in hashes}
+    except (OSError, ValueError):
+        return None
+    sound = all(hashlib.sha256(content[name]).hexdigest() == value for name, value in hashes.items())
+    return content if sound and "variables.npz" in content else None

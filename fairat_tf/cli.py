@@ -1,0 +1,203 @@
+"""What every command line shares: flags in groups, values such as 8/255, one clear line for an error.
+
+    command = cli.Command("evaluate", "Class-wise robust accuracy of a trained classifier.")
+    with command.group("Threat model"):
+        cli.DEFINE_fraction("epsilon", "8/255", "Radius of the ball, in [0, 1].", flag_values=command.flags)
+
+    def main(values, arguments):
+        print(values.epsilon)
+
+    sys.exit(command.run(main))
+
+Nothing here imports TensorFlow, so that `--help` and a misspelt flag answer at once. Flags live in a
+`FlagValues` of their own, not in absl's global one: two commands may be imported by one program.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from absl import flags
+
+import fairat_tf
+from fairat_tf import errors, lookup
+from fairat_tf.units import parse_duration, parse_fraction
+
+_STORAGE = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT}
+_HELP = {"--help", "-help", "-h", "--helpshort", "-helpshort"}
+_HELP_FULL = {"--helpfull", "-helpfull"}
+
+
+class _NumberParser(flags.ArgumentParser):
+    """Turns text into a float by a given function and keeps it inside bounds."""
+
+    syntactic_help = "a number"
+
+    def __init__(self, read: Callable[[Any], float], low: float | None = None, high: float | None = None):
+        super().__init__()
+        self._read, self._low, self._high = read, low, high
+
+    def parse(self, argument: Any) -> float:
+        value = self._read(argument)
+        if self._low is not None and value < self._low:
+            raise ValueError(f"expected at least {self._low:g}, got {argument}")
+        if self._high is not None and value > self._high:
+            raise ValueError(f"expected at most {self._high:g}, got {argument}")
+        return value
+
+    def flag_type(self) -> str:
+        return "number"
+
+
+def DEFINE_fraction(  # noqa: N802 (absl's naming)
+    name: str,
+    default: str | float | None,
+    help: str,
+    lower_bound: float | None = 0.0,
+    upper_bound: float | None = 1.0,
+    flag_values: flags.FlagValues = flags.FLAGS,
+) -> flags.FlagHolder:
+    """Defines a float flag that also reads `8/255`; the value is a float in the bounds."""
+    parser = _NumberParser(parse_fraction, lower_bound, upper_bound)
+    return flags.DEFINE(parser, name, default, help, flag_values, flags.ArgumentSerializer())
+
+
+def DEFINE_duration(  # noqa: N802
+    name: str, default: str | None, help: str, flag_values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder:
+    """Defines a flag such as `30m`; the value is a float in seconds."""
+    parser = _NumberParser(parse_duration)
+    return flags.DEFINE(parser, name, default, help, flag_values, flags.ArgumentSerializer())
+
+
+@contextlib.contextmanager
+def stop_on_signals(message: str) -> Iterator[None]:
+    """Inside, SIGTERM and Ctrl-C raise `errors.Interrupted(message)`: for work whose state is on disk."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise errors.Interrupted(f"{signal.Signals(number).name}: {message}")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Command:
+    """A command line: its flags, in groups, and how it ends.
+
+    Args:
+      name: the module's name under `fairat_tf` ("evaluate").
+      summary: what it does, a sentence or two; shown by `--help`.
+      arguments: how positional arguments are shown ("RUN RUN ..."); empty: there are none.
+      example: a whole command line that works.
+      values: where the flags live; a new `FlagValues` if not given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        arguments: str = "",
+        example: str = "",
+        values: flags.FlagValues | None = None,
+    ):
+        self.name, self.summary, self.arguments, self.example = name, summary, arguments, example
+        self.flags = flags.FlagValues() if values is None else values
+        self._groups: dict[str, list[str]] = {}
+
+    @contextlib.contextmanager
+    def group(self, title: str) -> Iterator[flags.FlagValues]:
+        """The flags defined inside the `with` block appear under `title` in `--help`."""
+        before = set(self.flags)
+        yield self.flags
+        self._groups.setdefault(title, []).extend(name for name in self.flags if name not in before)
+
+    def run(self, main: Callable[[flags.FlagValues, list[str]], Any], argv: list[str] | None = None) -> int:
+        """Parses `argv` (default: the process's), calls `main(values, arguments)`, returns the exit code.
+
+        `--help` prints the groups and gives 0; a wrong flag gives 2 and one line on stderr; a
+        `CommandError` gives its own code and its message; anything unforeseen a traceback and 1.
+        """
+        argv = list(sys.argv if argv is None else argv)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        asked = set(argv[1 : argv.index("--") if "--" in argv else None])
+        if asked & (_HELP | _HELP_FULL):
+            print(self.help_text(full=bool(asked & _HELP_FULL)))
+            return errors.EXIT_OK
+        if "--version" in asked and "version" not in self.flags:
+            print(f"fairat_tf {fairat_tf.__version__}")
+            return errors.EXIT_OK
+        try:
+            main(self.flags, self._parse(argv))
+            return errors.EXIT_OK
+        except Exception as error:
+            return report(error)
+        except KeyboardInterrupt:
+            print("fairat_tf: stopped by Ctrl-C.", file=sys.stderr)
+            return 128 + signal.SIGINT
+
+    def _parse(self, argv: list[str]) -> list[str]:
+        try:
+            rest = self.flags(argv)[1:]
+        except flags.Error as error:
+            raise errors.UsageError(f"{error} (see python -m fairat_tf.{self.name} --help)") from None
+        if rest and not self.arguments:
+            raise errors.UsageError(
+                f"expected flags only, got {' '.join(rest)!r}; write --flag=value "
+                f"(see python -m fairat_tf.{self.name} --help)"
+            )
+        return rest
+
+    def help_text(self, full: bool = False) -> str:
+        """Returns the text of `--help`; with `full` also absl's own flags."""
+        usage = f"python -m fairat_tf.{self.name} [--flag=value ...] {self.arguments}".rstrip()
+        lines = [*textwrap.wrap(self.summary, 90), "", f"  {usage}"]
+        if self.example:
+            lines += ["", "Example:", *(f"  {line}" for line in self.example.splitlines())]
+        for title, names in self._groups.items():
+            lines += ["", f"{title}:"]
+            for name in names:
+                lines += self._flag_help(name)
+        lines += ["", "Also: --flagfile=FILE (flags from a file), --version, --helpfull."]
+        if full:
+            lines += ["", self.flags.get_help()]
+        return "\n".join(lines)
+
+    def _flag_help(self, name: str) -> list[str]:
+        flag = self.flags[name]
+        shown = f"--[no]{name}" if flag.boolean else f"--{name}"
+        default = flag.default_unparsed
+        if isinstance(default, (list, tuple)):
+            default = ",".join(map(str, default))
+        text = flag.help or ""
+        if default not in (None, ""):
+            text += f" [{str(default).lower() if flag.boolean else default}]"
+        body = textwrap.wrap(text, 64) or [""]
+        if len(shown) > 22:
+            return [f"  {shown}", *(f"{'':26}{line}" for line in body)]
+        return [f"  {shown:<24}{body[0]}", *(f"{'':26}{line}" for line in body[1:])]
+
+
+def report(error: Exception) -> int:
+    """Prints one line about `error` on stderr (a traceback if it was unforeseen); returns the exit code."""
+    if isinstance(error, errors.CommandError):
+        code = error.exit_code
+    elif isinstance(error, lookup.UnknownNameError):
+        code = errors.UsageError.exit_code
+    elif isinstance(error, OSError) and error.errno in _STORAGE:
+        code = errors.StorageError.exit_code
+    else:
+        traceback.print_exception(error)
+        code = errors.EXIT_INTERNAL
+    print("fairat_tf: " + " ".join(str(error).split()), file=sys.stderr)
+    return code

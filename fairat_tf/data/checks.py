@@ -1,0 +1,69 @@
+"""What every loaded data set must satisfy before anything trains on it.
+
+check(dataset)      # DataError with one clear line, or nothing
+"""
+
+import logging
+
+import numpy as np
+
+from fairat_tf.data.dataset import DataError, Dataset, Split
+
+
+def check(dataset: Dataset) -> None:
+    """Raises DataError unless `dataset` can be trained on and evaluated class by class.
+
+    Held: at least two classes with different names; at least one training example of each; at least one
+    test example; uint8 images [N, H, W, 1 or 3] of one size in all splits; as many labels as images, all
+    in [0, K).
+    A class without test examples is only warned about: its accuracy is undefined.
+    """
+    if dataset.num_classes < 2:
+        only = ", ".join(dataset.class_names) or "none"
+        raise DataError(f"{dataset.name}: expected at least two classes, received one only ({only}).")
+    twice = {name for name in dataset.class_names if dataset.class_names.count(name) > 1}
+    if twice:
+        raise DataError(f"{dataset.name}: class names must differ; {', '.join(sorted(twice))} is used twice.")
+    for name, split in dataset.splits.items():
+        _check_split(f"{dataset.name} {name}", split, dataset)
+    _check_classes(dataset)
+
+
+def _check_split(where: str, split: Split, dataset: Dataset) -> None:
+    if len(split.images) != len(split.labels):
+        raise DataError(
+            f"{where}: {len(split.images)} images but {len(split.labels)} labels; they must pair up."
+        )
+    for column, values in split.groups.items():
+        if values.shape != split.labels.shape:
+            raise DataError(f"{where}: group column {column!r} has shape {list(values.shape)}, "
+                            f"expected one value for each of {len(split.labels)} images.")  # fmt: skip
+    if not len(split):
+        raise DataError(f"{where}: no examples.")
+    if split.images.ndim != 4 or split.images.shape[-1] not in (1, 3) or split.images.dtype != np.uint8:
+        kind = f"{split.images.dtype} {list(split.images.shape)}"
+        raise DataError(f"{where}: expected uint8 images [N, H, W, 1 or 3], received {kind}.")
+    if split.images.shape[1:] != dataset.train.images.shape[1:]:
+        sizes = f"{list(split.images.shape[1:])}, but train has {list(dataset.train.images.shape[1:])}"
+        raise DataError(f"{where}: image size {sizes}; give --image_size or correct the data.")
+    wrong = np.flatnonzero((split.labels < 0) | (split.labels >= dataset.num_classes))
+    if len(wrong):
+        first = f"example {wrong[0]} has {split.labels[wrong[0]]}"
+        raise DataError(f"{where}: labels must be in [0, {dataset.num_classes}), but {first}.")
+
+
+def _check_classes(dataset: Dataset) -> None:
+    empty = _empty(dataset.train, dataset)
+    if empty:
+        raise DataError(
+            f"{dataset.name} train: no example of class {', '.join(empty)}; every class needs one."
+        )
+    untested = _empty(dataset.test, dataset)
+    if untested:
+        classes = ", ".join(untested)
+        logging.warning("%s test: no example of class %s; its accuracy is undefined.", dataset.name, classes)
+
+
+def _empty(split: Split, dataset: Dataset) -> list[str]:
+    counts = split.counts(dataset.num_classes)
+    return [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]

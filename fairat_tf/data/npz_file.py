@@ -1,0 +1,109 @@
+"""`npz:PATH`: arrays saved by `np.savez`; pickled objects are never read.
+
+    np.savez("my.npz", images=images, labels=labels)
+    data = load_npz(Request("npz:my.npz"))
+
+Arrays: `train_images`, `train_labels`, `test_images`, `test_labels`, and optional `val_images`,
+`val_labels`; or `images` and `labels`, of which a stratified, seeded 20 % becomes the test split. Optional:
+`class_names` (text [K]) and group columns `train_groups_NAME` (`groups_NAME` in the short form), integers
+or booleans [N].
+"""
+
+import logging
+import pathlib
+import zipfile
+
+import numpy as np
+
+from fairat_tf.data.dataset import DataError, Dataset, Split
+from fairat_tf.data.images import resize, to_uint8
+from fairat_tf.data.sources import Request
+from fairat_tf.data.splitting import split_validation
+
+TEST_SHARE = 0.2
+_PREFIXES = {"train": "train_", "validation": "val_", "test": "test_"}
+
+
+def load_npz(request: Request) -> Dataset:
+    """Returns the arrays in the file `request.argument`.
+
+    Images are uint8, or floats in [0, 1] that are rounded to 8 bits; [N, H, W] or [N, H, W, C]. Labels are
+    integers from 0; K is the number of `class_names`, or the largest training label + 1.
+
+    Raises:
+      DataError: no such file, not an .npz file, missing or pickled arrays, unusable values.
+    """
+    path = pathlib.Path(request.argument).expanduser()
+    if not request.argument or not path.is_file():
+        raise DataError(f"{request.name}: no file {str(path)!r}; expected one written by np.savez.")
+    arrays = _arrays(path)
+    whole = "train_images" not in arrays
+    prefixes = {"train": ""} if whole else _PREFIXES
+    splits = {
+        split: _split(arrays, prefix, path, request.image_size)
+        for split, prefix in prefixes.items()
+        if split == "train" or f"{prefix}images" in arrays
+    }
+    names = _class_names(arrays, splits["train"])
+    train, test = splits["train"], splits.get("test")
+    if test is None:
+        logging.warning("%s has no test images: a stratified 20 %% becomes the test split.", request.name)
+        _check_labels(train, len(names), path)
+        train, test = split_validation(train, TEST_SHARE, request.seed, len(names))
+    return Dataset(request.name, names, train, test, splits.get("validation"))
+
+
+def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: expected an .npz file (np.savez), received a single .npy array.")
+        with content:
+            return {name: content[name] for name in content.files}
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}: not a readable .npz file ({type(error).__name__}); write it again."
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"{path}: no .npz file of plain arrays; pickled objects are not read. Write it by np.savez."
+        ) from error
+
+
+def _split(arrays: dict[str, np.ndarray], prefix: str, path: pathlib.Path, image_size: int) -> Split:
+    missing = [name for name in (f"{prefix}images", f"{prefix}labels") if name not in arrays]
+    if missing:
+        found = ", ".join(arrays) or "nothing"
+        raise DataError(f"{path}: lacks {' and '.join(missing)}; expected train_images, train_labels, "
+                        f"test_images, test_labels, or images, labels; received {found}.")  # fmt: skip
+    images = to_uint8(arrays[f"{prefix}images"], f"{path} {prefix}images")
+    labels = _integers(arrays[f"{prefix}labels"], f"{path} {prefix}labels")
+    if image_size:
+        images = np.stack([resize(image, image_size) for image in images])
+    marker = f"{prefix}groups_"
+    groups = {
+        name.removeprefix(marker): _integers(column, f"{path} {name}")
+        for name, column in arrays.items()
+        if name.startswith(marker)
+    }
+    return Split(images, labels.astype(np.int32), groups)
+
+
+def _integers(values: np.ndarray, where: str) -> np.ndarray:
+    if values.dtype.kind not in "iub" or values.ndim == 0 or values.size != len(values):
+        kind = f"{values.dtype} {list(values.shape)}"
+        raise DataError(f"{where}: expected integers [N], one for each image, received {kind}.")
+    return values.reshape(-1).astype(np.int64)
+
+
+def _class_names(arrays: dict[str, np.ndarray], train: Split) -> tuple[str, ...]:
+    if "class_names" in arrays:
+        return tuple(str(name) for name in arrays["class_names"].ravel())
+    return tuple(str(label) for label in range(int(train.labels.max(initial=-1)) + 1))
+
+
+def _check_labels(split: Split, num_classes: int, path: pathlib.Path) -> None:
+    """Labels that no class has would silently stay in train when the test split is carved."""
+    wrong = split.labels[(split.labels < 0) | (split.labels >= num_classes)]
+    if len(wrong):
+        raise DataError(f"{path}: labels must be in [0, {num_classes}), received {wrong[0]}.")

@@ -1,0 +1,238 @@
+"""Image classification sets of TensorFlow Datasets, as uint8 arrays in memory.
+
+    data = load_tfds(Request("mnist"))
+
+Prepared data are read at once. A download is only begun after the hosts of its files have answered, so a
+machine without network hears within seconds which files would serve.
+"""
+
+import logging
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from fairat_tf.data import network_probe, specs
+from fairat_tf.data.dataset import DataError, Dataset, Split
+from fairat_tf.data.images import resized
+from fairat_tf.data.sources import Request
+from fairat_tf.data.splitting import split_validation
+
+_ALIASES = {"svhn": "svhn_cropped"}
+_BATCH = 512
+
+
+def knows(name: str, data_dir: str) -> bool:
+    """Returns whether TFDS has a data set `name` (built in, or prepared in `data_dir`)."""
+    import tensorflow_datasets as tfds
+
+    base = name.split("/")[0].split(":")[0]
+    prepared = bool(data_dir and base) and (pathlib.Path(data_dir) / base).is_dir()
+    return prepared or base in tfds.list_builders(with_community_datasets=False)
+
+
+def load_tfds(request: Request) -> Dataset:
+    """Returns a data set of TFDS, downloading and preparing it first where that is needed and allowed.
+
+    Raises:
+      DataError: cannot be had, or is no image classification set; the message says which files would serve.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = make_builder(lambda **keywords: tfds.builder(tfds_name(request.name), **keywords), request)
+    if not builder.is_prepared():
+        _check_can_be_had(builder, request)
+        prepare(builder, request)
+    return read(builder, request)
+
+
+def tfds_name(name: str) -> str:
+    """Returns TFDS' name of the data set that we call `name`."""
+    return _ALIASES.get(name, name)
+
+
+def make_builder(create: Any, request: Request) -> Any:
+    """Returns `create(data_dir=...)`, a TFDS builder; trouble with the folder becomes a DataError."""
+    try:
+        return create(data_dir=request.data_dir or None)
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
+        raise DataError(f"{request.name}: TFDS cannot open it: {_line(error)}") from error
+
+
+def prepare(builder: Any, request: Request) -> None:
+    """Downloads and writes the data set into TFDS' folder, with progress bars.
+
+    Raises:
+      DataError: the download failed, or the folder cannot be written to.
+    """
+    import tensorflow_datasets as tfds
+
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except Exception as error:
+        if builder.is_prepared():
+            return
+        where = f"{request.name}: could not be prepared in {builder.data_dir}"
+        raise DataError(
+            f"{where}: {_line(error)} Check the folder's space and permissions, or give another --data_dir."
+        ) from error
+
+
+def read(builder: Any, request: Request) -> Dataset:
+    """Returns the prepared data set of `builder`; a missing test split is taken from elsewhere, and said."""
+    label = _label_key(builder)
+    names = tuple(builder.info.features[label].names)
+    available = builder.info.splits
+    if "train" not in available:
+        raise DataError(f"{request.name}: has no train split, only {', '.join(available) or 'none'}.")
+    train = _read_split(builder, "train", label, request)
+    validation = _read_split(builder, "validation", label, request) if "validation" in available else None
+    if "test" in available:
+        test = _read_split(builder, "test", label, request)
+    elif validation is not None:
+        logging.warning("%s has no test split; its validation split serves as the test split.", request.name)
+        test, validation = validation, None
+    else:
+        logging.warning("%s has no test split; 20 %% of train become the test split.", request.name)
+        train, test = split_validation(train, 0.2, request.seed, len(names))
+    return Dataset(request.name, names, train, test, validation)
+
+
+def wanted_files(builder: Any) -> dict[str, tuple[str, int]]:
+    """Returns url -> (file name, bytes) of what TFDS would download; empty where TFDS does not say."""
+    known = builder.url_infos or {}
+    return {url: (info.filename or url.rsplit("/", 1)[-1], int(info.size)) for url, info in known.items()}
+
+
+def missing_message(builder: Any, name: str) -> str:
+    """Returns which files would serve, and where, for a data set that cannot be downloaded."""
+    originals = specs.SPECS[name].files if name in specs.SPECS else ()
+    if originals:
+        return f"Put {' and '.join(originals)} into a folder DIR and give --data_dir=DIR."
+    root = pathlib.Path(builder.data_dir_root)
+    files = sorted({file for file, _ in wanted_files(builder).values()})
+    shown = ", ".join(files[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
+    what = shown or f"the files that TFDS asks for ({builder.MANUAL_DOWNLOAD_INSTRUCTIONS or builder.name})"
+    return f"Put {_one_line(what)} into {root / 'downloads' / 'manual'}, or a prepared data set into {root}."
+
+
+def _check_can_be_had(builder: Any, request: Request) -> None:
+    missing = f"{request.name}: not prepared in {builder.data_dir}"
+    if not request.download:
+        raise DataError(f"{missing} and downloads are forbidden. {missing_message(builder, request.name)}")
+    reason = network_probe.unreachable(_absent(builder))
+    if reason:
+        raise DataError(f"{missing} and {reason}. {missing_message(builder, request.name)}")
+
+
+def _absent(builder: Any) -> list[str]:
+    """Returns the urls whose files lie neither among the downloads nor in the manual folder."""
+    from tensorflow_datasets.core.download import resource
+
+    root = pathlib.Path(builder.data_dir_root) / "downloads"
+    absent = []
+    for url, info in (builder.url_infos or {}).items():
+        cached = root / resource.get_dl_fname(url, info.checksum)
+        manual = root / "manual" / (info.filename or url.rsplit("/", 1)[-1])
+        if not cached.exists() and not manual.exists():
+            absent.append(url)
+    return absent
+
+
+def _label_key(builder: Any) -> str:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    classes = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
+    preferred = [
+        (builder.info.supervised_keys or ("", ""))[1],
+        "label",
+        *(classes if len(classes) == 1 else ()),
+    ]
+    found = next((key for key in preferred if key in classes), None)
+    if found is None or not _image_keys(features):
+        raise DataError(
+            f"{builder.name}: no image classification set: it needs one image and one class label, "
+            f"and has {', '.join(features)}."
+        )
+    return found
+
+
+def _image_keys(features: Any) -> list[str]:
+    import tensorflow_datasets as tfds
+
+    return [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
+
+
+def _columns(features: Any, prefix: str = "") -> list[str]:
+    """Returns the paths ("attributes/Male") of all scalar integer and boolean features."""
+    found = []
+    for key, feature in features.items():
+        if hasattr(feature, "items"):
+            found += _columns(feature, f"{prefix}{key}/")
+        elif getattr(feature, "shape", None) == () and np.dtype(feature.np_dtype).kind in "iub":
+            found.append(prefix + key)
+    return found
+
+
+def _value(example: Any, path: str) -> Any:
+    for key in path.split("/"):
+        example = example[key]
+    return example
+
+
+def _read_split(builder: Any, split: str, label: str, request: Request) -> Split:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    image_key = _image_keys(builder.info.features)[0]
+    groups = [path for path in _columns(builder.info.features) if path != label]
+
+    def chosen(example: Any) -> dict[str, Any]:
+        image = example[image_key]
+        if request.image_size:
+            image = resized(image, request.image_size)
+        return {"image": image, "label": example[label], **{g: _value(example, g) for g in groups}}
+
+    # File after file, so the order does not depend on how the data were cut into files.
+    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+    with tf.device("CPU:0"):
+        examples = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+        columns = _gather(examples.map(chosen, num_parallel_calls=tf.data.AUTOTUNE), builder, split, request)
+    images, labels = columns.pop("image"), columns.pop("label").astype(np.int32)
+    return Split(images, labels, {name: column.astype(np.int64) for name, column in columns.items()})
+
+
+def _gather(examples: Any, builder: Any, split: str, request: Request) -> dict[str, np.ndarray]:
+    """Returns all examples, batched; a progress bar shows where it takes longer than two seconds."""
+    import tensorflow as tf
+    from tqdm import tqdm
+
+    parts: dict[str, list[np.ndarray]] = {key: [] for key in examples.element_spec}
+    bar = tqdm(desc=f"Reading {request.name} {split}", delay=2, unit=" images", leave=False)
+    bar.total = builder.info.splits[split].num_examples
+    try:
+        for batch in examples.batch(_BATCH).prefetch(2).as_numpy_iterator():
+            for key, values in batch.items():
+                parts[key].append(values)
+            bar.update(len(batch["label"]))
+    except tf.errors.InvalidArgumentError as error:
+        if "shapes" in str(error) or "shape" in str(error):
+            raise DataError(
+                f"{request.name}: images of different sizes; give --image_size to bring them to one size."
+            ) from error
+        raise DataError(f"{request.name}: {split} is unreadable: {_line(error)}") from error
+    except tf.errors.OpError as error:
+        raise DataError(f"{request.name}: {split} is unreadable: {_line(error)}") from error
+    finally:
+        bar.close()
+    return {key: np.concatenate(values) for key, values in parts.items()}
+
+
+def _line(error: BaseException) -> str:
+    return _one_line(f"{type(error).__name__}: {error}")[:300]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

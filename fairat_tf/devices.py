@@ -1,0 +1,55 @@
+"""Devices, arithmetic and determinism of a run.
+
+    strategy = devices.strategy("all")
+    with strategy.scope(), devices.precision("bfloat16"):
+        network = networks.get("small_cnn")(num_classes=10)
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+
+def available() -> list[str]:
+    """Returns the names of the devices to train on: all GPUs, or where there is none all (logical) CPUs."""
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    return [f"{kind}:{i}" for i in range(len(tf.config.list_logical_devices(kind)))]
+
+
+def strategy(devices: str = "1") -> tf.distribute.Strategy:
+    """Returns the strategy for "1", another number, or "all": one device, or MirroredStrategy over several.
+
+    Raises:
+      ValueError: not a number of devices that this machine has.
+    """
+    names = available()
+    count = len(names) if devices == "all" else int(devices) if devices.isdigit() else 0
+    if not 1 <= count <= len(names):
+        raise ValueError(f"devices must be 1 to {len(names)} on this machine, or all; received {devices!r}")
+    if count == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy(names[:count])
+
+
+def grow_gpu_memory() -> None:
+    """Lets TensorFlow take GPU memory as it needs it; must be called before a GPU is used."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def make_deterministic() -> None:
+    """Makes ops give equal bits for equal input; an op that cannot raises and is named in the error."""
+    tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Builds layers for "float32" or "bfloat16" (weights and logits stay float32)."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

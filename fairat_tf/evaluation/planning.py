@@ -1,0 +1,64 @@
+"""What an evaluation will cost, before it is started.
+
+    plan = estimate(logits_fn, images, labels, ("fgsm", "pgd20", "autoattack"), batch_size=128)
+    plan["seconds"]["pgd20"], plan["autoattack_examples"]
+
+A gradient and a forward pass are timed on one batch; an attack is the number of passes it makes on an
+example that withstands it. AutoAttack is therefore an upper bound: what falls early costs less.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fairat_tf.evaluation.attacking import SUITE, to_float
+from fairat_tf.evaluation.probes import input_gradients
+
+
+def passes(attack: str, classes: int) -> tuple[int, int]:
+    """Returns (gradient passes, forward passes) of an attack on an example that withstands it.
+
+    AutoAttack: APGD-CE and nine targets of APGD-T with 101 gradients, nine of FAB-T with two for each of
+    100 steps, 5000 queries of Square.
+    """
+    if attack == "clean":
+        return 0, 1
+    if attack == SUITE:
+        targets = min(9, classes - 1)
+        return 101 + targets * 101 + 2 * targets * 100, 5000
+    steps = re.search(r"(\d+)$", attack)
+    return (int(steps[1]) if steps else 1 if attack == "fgsm" else 100), 3
+
+
+def estimate(
+    logits_fn: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    attacks: Sequence[str],
+    classes: int,
+    batch_size: int,
+    budget: float | None = None,
+) -> dict[str, Any]:
+    """Returns {"seconds": {attack: upper bound for all examples}, "autoattack_examples": how many fit}."""
+    batch = to_float(images[:batch_size])
+    target = np.asarray(labels[:batch_size], np.int32)
+    input_gradients(logits_fn, batch, target, len(batch))
+    begun = time.monotonic()
+    input_gradients(logits_fn, batch, target, len(batch))
+    gradient = (time.monotonic() - begun) / len(batch)
+    step = tf.function(lambda x: logits_fn(x), autograph=False)
+    step(tf.constant(batch))
+    begun = time.monotonic()
+    step(tf.constant(batch)).numpy()
+    forward = (time.monotonic() - begun) / len(batch)
+    cost = {name: np.dot(passes(name, classes), (gradient, forward)) for name in attacks}
+    seconds = {name: float(each * len(labels)) for name, each in cost.items()}
+    plan: dict[str, Any] = {"seconds": seconds, "budget": budget}
+    if budget is not None and SUITE in attacks:
+        left = max(budget - sum(value for name, value in seconds.items() if name != SUITE), 0.0)
+        plan["autoattack_examples"] = int(min(left / cost[SUITE], len(labels)))
+    return plan

@@ -1,0 +1,30 @@
+"""Training methods, by the field's names.
+
+    model = methods.get("fairat")(network, attack=attack, num_classes=10, hard_fraction=0.5)
+    model.compile(optimizer=...)
+    model.fit(...)
+
+Adding one takes a file in this folder and a line in `TABLE`; its flags, its tests and its row in
+the documentation follow from its `Options` and its docstring.
+"""
+
+from fairat_tf.lookup import Table
+
+TABLE = Table(
+    "method",
+    {
+        "standard": "fairat_tf.methods.pgd_at:Standard",
+        "pgd_at": "fairat_tf.methods.pgd_at:PGDAT",
+        "fairat": "fairat_tf.methods.fairat:FairAT",
+    },
+)
+
+
+def get(name: str) -> type:
+    """Returns the method class called `name`: a `keras.Model` subclass (see `methods.base.Method`)."""
+    return TABLE.get(name)
+
+
+def names() -> list[str]:
+    """Returns the names of all methods."""
+    return TABLE.names()

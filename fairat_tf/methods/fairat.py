@@ -1,0 +1,261 @@
+"""FairAT: augment the hard examples of every batch.
+
+    model = FairAT(network, attack=attack, num_classes=10, hard_fraction=0.5)
+
+Mou, Yue, Zhao, Wang, "Fairness is essential for robustness: fair adversarial training by
+identifying and augmenting hard examples", Frontiers of Computer Science 2025, 19(3):193803.
+
+Known (abstract and the authors' press text; the full text is not public): FairAT improves vanilla
+adversarial training; hard examples are those with higher cross-entropy; they are found and
+augmented dynamically, throughout training; it costs more than adversarial training.
+Inferred: the loss is PGD-AT's cross-entropy; only the hard part is augmented, because the same
+authors report that augmenting balanced data as a whole does not help; AutoAugment or RandAugment,
+which their other code uses. Unknown: whether the cross-entropy is taken on natural or adversarial
+examples, the share or threshold, replace or append, whether the new view is attacked again.
+Each unknown is an option below. The default reading:
+
+    for each batch (x, y):
+      1. x' <- PGD(x, y)                                BatchNorm in inference mode
+      2. s_i <- cross-entropy(f(x'_i), y_i)             no gradient
+      3. H <- the max(1, round(r * B)) examples with the highest s_i
+      4. v_H <- A(x_H)                                  more diverse views of the hard examples
+      5. v'_H <- PGD(v_H, y_H)                          attacked again: a valid ball around the new view
+      6. replace rows H of x' by v'_H; loss <- mean cross-entropy of all rows
+
+A warning that every reading with a label-dependent score shares: the marks of augmentation tell
+the network that its own first guess is wrong for this image, and it can learn to read the marks.
+The alarm is `augmented_when_right`, logged every epoch: the accuracy on validation images that
+were augmented at random (so the marks mean nothing), among those whose plain view is classified
+rightly. Label-free scores (`entropy`, `margin`) and `easy_fraction` are the ways out.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from fairat_tf import augment, rng
+from fairat_tf.methods.base import Batch, Examples, Method, replicas
+from fairat_tf.config import option
+from fairat_tf.metrics.classwise import ClassMean
+from fairat_tf.objectives import losses, selection
+
+# hard_score -> (the view that is scored, the score of its logits)
+_SCORES = {
+    "adv": ("adversarial", losses.cross_entropy),
+    "natural": ("natural", losses.cross_entropy),
+    "start": ("start", losses.cross_entropy),
+    "entropy": ("natural", lambda logits, labels: losses.entropy(logits)),
+    "margin": ("natural", lambda logits, labels: losses.top_two_gap(logits)),
+}
+
+
+class Hard(NamedTuple):
+    """The examples to augment: `rows` int32 [m] of the batch; `member` bool [m] says which count."""
+
+    rows: tf.Tensor
+    member: tf.Tensor
+
+
+class FairAT(Method):
+    """Fair adversarial training; see the module for the algorithm and what is known of it."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        """The open readings of the paper, and the controls that show where a gain comes from."""
+
+        hard_score: str = option(
+            "adv",
+            "what makes an example hard: cross-entropy of its PGD example (adv), of itself (natural), of PGD's "
+            "starting point (start), its training loss in the last epoch (memory); or, without the label, the "
+            "entropy of its prediction or the margin between its two highest logits",
+            choices=(*_SCORES, "memory"),
+        )
+        hard_select: str = option(
+            "topk",
+            "how many are hard: a fixed share (topk), those above the batch mean (mean), or those above a running "
+            "quantile (quantile)",
+            choices=("topk", "mean", "quantile"),
+        )
+        hard_fraction: float = option(0.5, "share of hard examples", low=0.0, high=1.0, open_low=True)
+        hard_choice: str = option(
+            "hardest",
+            "control: whom to take instead of the hardest",
+            choices=("hardest", "easiest", "random", "all", "worst_classes"),
+        )
+        easy_fraction: float = option(0.0, "share of the other examples that are augmented too", low=0.0, high=1.0)
+        hard_combine: str = option(
+            "replace", "train on the new view instead of the old or beside it", choices=("replace", "append")
+        )
+        hard_reattack: bool = option(True, "attack the new view (else augment the PGD example itself)")
+        hard_warmup_epochs: int = option(0, "epochs of plain PGD-AT first", low=0)
+        hard_group: int = option(
+            0, "choose within groups of this many neighbours, not over the global batch (0)", low=0
+        )
+        augmentation: str = option("randaugment:2,8", "what makes the hard examples more diverse")
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.augmentation = augment.get(self.options.augmentation)
+        if self.options.hard_score == "memory" and not self.num_examples:
+            raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
+        self.memory = self._state("memory", (max(self.num_examples, 1),), initial=-1.0)
+        self.threshold = self._state("threshold", ())
+        self.class_accuracy = self._state("class_accuracy", (self.num_classes,))
+
+    # ---- the algorithm ----------------------------------------------------------------------------
+
+    def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
+        """Returns the batch with its hard examples augmented (steps 1 to 6 of the module's box)."""
+        images, labels = batch.images, batch.labels
+        attack_seed, size = rng.fold(seed, "attack"), labels.shape[0]
+        adversarial = self.attacked(images, labels, attack_seed) if self._attacks_first else None  # 1
+        scores = self.scores(batch, adversarial, attack_seed)  # 2
+        chosen = self.chosen(scores, labels, seed)  # 3
+        hard = self._augmented(chosen, seed)
+        rows_seed = rng.take(rng.fold(seed, "augmentation"), hard.rows, size)
+        drawn = self.augmentation.draw(rows_seed, hard.rows.shape[0], tuple(images.shape[1:]))
+        views = self.augmentation.apply(tf.gather(images, hard.rows), drawn)  # 4
+        natural = self._combine(images, views, hard)
+        if not self.options.hard_reattack:
+            attacked = self.augmentation.apply(tf.gather(adversarial, hard.rows), drawn)
+            train_on = self._combine(adversarial, attacked, hard)
+        elif self._attacks_first:
+            view_seed = rng.take(rng.fold(seed, "attack the views"), hard.rows, size)
+            attacked = self.attacked(views, tf.gather(labels, hard.rows), view_seed)  # 5
+            train_on = self._combine(adversarial, attacked, hard)  # 6
+        else:
+            train_on = self.attacked(natural, labels, attack_seed)  # one attack on old and new views
+        return Examples(
+            images=train_on,
+            natural=natural,
+            labels=self._appended(labels, tf.gather(labels, hard.rows)),
+            present=self._appended(tf.ones(size), tf.cast(hard.member, tf.float32)),
+            hard=chosen,
+            scores=scores,
+        )
+
+    @property
+    def _attacks_first(self) -> bool:
+        """Whether the batch must be attacked before anything is augmented."""
+        options = self.options
+        return options.hard_score == "adv" or options.hard_combine == "append" or not options.hard_reattack
+
+    def scores(self, batch: Batch, adversarial: tf.Tensor | None, attack_seed: rng.Seed) -> tf.Tensor:
+        """Returns how hard each example is, float32 [B]; nothing here is differentiated."""
+        if self.options.hard_score == "memory":
+            if batch.index is None:
+                raise ValueError("hard_score=memory needs batches that carry `index`, the row of each example")
+            return tf.gather(self.memory, batch.index)
+        view, score = _SCORES[self.options.hard_score]
+        if view == "start":
+            points = self.attack.start(batch.images, attack_seed, self.epsilon_for(batch.labels))
+        else:
+            points = adversarial if view == "adversarial" else batch.images
+        return tf.stop_gradient(score(self.inference(points), batch.labels))
+
+    def chosen(self, scores: tf.Tensor, labels: tf.Tensor, seed: rng.Seed) -> tf.Tensor:
+        """Returns which examples are the hard ones, bool [B]; the choice is made over the global batch."""
+        size, choice = labels.shape[0], self.options.hard_choice
+        started = self.epoch >= self.options.hard_warmup_epochs
+        if choice == "all":
+            return tf.fill([size], started)
+        if choice == "worst_classes":
+            classes = selection.lowest_classes(tf.convert_to_tensor(self.class_accuracy), self.options.hard_fraction)
+            return tf.gather(classes, labels) & started & (self.epoch > 0)
+        if choice == "random":
+            ranked = rng.uniform(rng.fold(seed, "random control"), [size])
+        else:
+            ranked = scores if choice == "hardest" else -scores
+        known = scores >= 0.0 if self.options.hard_score == "memory" else tf.fill([size], True)
+        return self._selected(ranked) & started & known
+
+    def _selected(self, ranked: tf.Tensor) -> tf.Tensor:
+        """Returns the examples ranked highest, bool [B]."""
+        options, size = self.options, ranked.shape[0]
+        if options.hard_select == "topk" and options.hard_group:
+            return selection.in_groups(ranked, options.hard_fraction, options.hard_group)
+        everyone = selection.global_scores(ranked)
+        if options.hard_select == "topk":
+            return selection.local(selection.topk(everyone, options.hard_fraction), size)
+        if options.hard_select == "mean":
+            return selection.local(selection.above_mean(everyone), size)
+        return ranked >= self._running_quantile(everyone)
+
+    def _running_quantile(self, ranked: tf.Tensor) -> tf.Tensor:
+        """Returns the threshold: moving average (decay 0.9) of the batches' quantiles."""
+        now = selection.quantile(ranked, self.options.hard_fraction)
+        running = tf.where(self.optimizer.iterations > 0, 0.9 * self.threshold + 0.1 * now, now)
+        self.threshold.assign(running)
+        return running
+
+    def _augmented(self, chosen: tf.Tensor, seed: rng.Seed) -> Hard:
+        """Returns the rows to augment: the hard, and `easy_fraction` of the others."""
+        options, size = self.options, chosen.shape[0]
+        if options.easy_fraction:
+            easy = rng.uniform(rng.fold(seed, "easy"), [size]) < options.easy_fraction
+            chosen = chosen | easy
+        rows = tf.math.top_k(tf.cast(chosen, tf.int32), self._most_rows(size)).indices
+        return Hard(rows, tf.gather(chosen, rows))
+
+    def _most_rows(self, size: int) -> int:
+        """Returns how many of a replica's rows can be chosen at most: shapes are static."""
+        options = self.options
+        fixed = options.hard_select == "topk" and options.hard_choice in ("hardest", "easiest", "random")
+        if not fixed or options.easy_fraction:
+            return size
+        if options.hard_group:
+            return size // options.hard_group * selection.count_of(options.hard_fraction, options.hard_group)
+        return min(size, selection.count_of(options.hard_fraction, size * replicas()))
+
+    def _combine(self, old: tf.Tensor, new: tf.Tensor, hard: Hard) -> tf.Tensor:
+        """Returns the old rows with the members' new ones in their place, or behind them."""
+        if self.options.hard_combine == "append":
+            return tf.concat([old, new], 0)
+        member = tf.reshape(hard.member, [-1, 1, 1, 1])
+        updates = tf.where(member, new, tf.gather(old, hard.rows))
+        return tf.tensor_scatter_nd_update(old, hard.rows[:, None], updates)
+
+    def _appended(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        return tf.concat([old, new], 0) if self.options.hard_combine == "append" else old
+
+    # ---- state and what is logged ---------------------------------------------------------------------
+
+    def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
+        """Counts who was hard, and remembers each example's loss for `hard_score=memory`."""
+        self.hard_share.update_state(batch.labels, examples.hard)
+        self.hard_score.update_state(batch.labels, examples.scores)
+        if self.options.hard_score == "memory":
+            index = selection.global_scores(batch.index)
+            losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], tf.float32))
+            self.memory.assign(tf.tensor_scatter_nd_update(self.memory, index[:, None], losses_now))
+
+    def observe_validation(self, batch: Batch, logits_fn: Any, right: tf.Tensor) -> None:
+        """Augments validation images at random: does the network read the marks of augmentation?"""
+        views = self.augmentation(batch.images, rng.key(self.seed, "leak diagnostic"))
+        hit = tf.argmax(logits_fn(views), -1, tf.int32) == batch.labels
+        right = tf.cast(right, tf.float32)
+        self.augmented_right.update_state(batch.labels, hit, batch.mask * right)
+        self.augmented_wrong.update_state(batch.labels, hit, batch.mask * (1.0 - right))
+
+    def on_epoch_end(self, epoch: int, classwise: dict[str, Any]) -> None:
+        """Takes over the class-wise robust accuracy in training, for `hard_choice=worst_classes`."""
+        self.class_accuracy.assign(np.nan_to_num(classwise["robust"], nan=1.0))
+
+    def _add_metrics(self) -> None:
+        super()._add_metrics()
+        self.hard_share = ClassMean("hard_share", self.num_classes)
+        self.hard_score = ClassMean("hard_score", self.num_classes)
+        self.augmented_right = ClassMean("augmented_when_right", self.num_classes)
+        self.augmented_wrong = ClassMean("augmented_when_wrong", self.num_classes)
+
+    @property
+    def train_metrics(self) -> list[Any]:
+        """Adds the share of hard examples and their mean score, by class."""
+        return [*super().train_metrics, self.hard_share, self.hard_score]
+
+    @property
+    def validation_metrics(self) -> list[Any]:
+        """Adds the leak diagnostic (see the module)."""
+        return [*super().validation_metrics, self.augmented_right, self.augmented_wrong]

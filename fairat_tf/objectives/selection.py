@@ -1,0 +1,66 @@
+"""Which examples of a batch are the hard ones: scores in, membership out.
+
+    chosen = topk(scores, fraction=0.5)          # bool [B], exactly max(1, round(0.5 * B)) of them
+
+All shapes are static. Ties go to the lower index. Under several replicas the choice is made over
+the global batch: `global_scores` gathers the scores, `local` cuts a replica's part out again.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def count_of(fraction: float, size: int) -> int:
+    """Returns max(1, round(fraction * size)), rounding halves up, at most `size`."""
+    return min(size, max(1, int(fraction * size + 0.5)))
+
+
+def topk(scores: tf.Tensor, fraction: float) -> tf.Tensor:
+    """Returns the `count_of(fraction, B)` examples with the highest scores, bool [B]."""
+    size = scores.shape[0]
+    rows = tf.math.top_k(scores, count_of(fraction, size)).indices
+    return tf.reduce_any(rows[:, None] == tf.range(size)[None], axis=0)
+
+
+def above_mean(scores: tf.Tensor) -> tf.Tensor:
+    """Returns the examples whose score exceeds the mean of the batch, bool [B]."""
+    return scores > tf.reduce_mean(scores)
+
+
+def quantile(scores: tf.Tensor, fraction: float) -> tf.Tensor:
+    """Returns the threshold that a share `fraction` of the scores reaches: the k-th highest, scalar."""
+    return tf.math.top_k(scores, count_of(fraction, scores.shape[0])).values[-1]
+
+
+def lowest_classes(class_values: tf.Tensor, fraction: float) -> tf.Tensor:
+    """Returns the `count_of(fraction, K)` classes with the lowest values, bool [K]."""
+    return topk(-class_values, fraction)
+
+
+def in_groups(scores: tf.Tensor, fraction: float, group: int) -> tf.Tensor:
+    """Returns `topk` taken within each run of `group` neighbours, bool [B]; `group` divides B."""
+    if scores.shape[0] % group:
+        raise ValueError(f"hard_group {group} must divide the batch of a replica, {scores.shape[0]}")
+    blocks = tf.reshape(scores, [-1, group])
+    rows = tf.math.top_k(blocks, count_of(fraction, group)).indices
+    chosen = tf.reduce_any(rows[:, :, None] == tf.range(group)[None, None], axis=1)
+    return tf.reshape(chosen, [-1])
+
+
+def global_scores(scores: tf.Tensor) -> tf.Tensor:
+    """Returns the scores of the global batch, in its order, on every replica."""
+    context: Any = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return scores
+    gathered = context.all_gather(scores, axis=0)
+    return tf.ensure_shape(gathered, [context.num_replicas_in_sync * scores.shape[0]])
+
+
+def local(values: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns this replica's `size` rows of a tensor over the global batch."""
+    context: Any = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return values
+    start = context.replica_id_in_sync_group * size
+    return tf.gather(values, start + tf.range(size))

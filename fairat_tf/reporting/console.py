@@ -1,0 +1,90 @@
+"""The evaluation as text for a terminal of 80 columns.
+
+print(console.classwise_table(result))
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+WIDTH = 80
+_NAME, _COLUMN = 14, 8
+
+
+def classwise_table(result: Mapping[str, Any]) -> str:
+    """Returns the table of accuracy (%) by class and attack, the worst class marked `<`."""
+    blocks = _tables(result)
+    return "\n".join([_head(result), *blocks, *_summary(result), *_verdict(result)])
+
+
+def _head(result: Mapping[str, Any]) -> str:
+    data, threat = result["dataset"], result["threat_model"]
+    name = f"{data.get('name') or 'data'} {data.get('split') or ''}".strip()
+    return (
+        f"{name}: {data['examples']} examples, {len(data['class_names'])} classes; "
+        f"{threat['norm']}, epsilon {threat['epsilon']:.4f} ({threat['epsilon'] * 255:.3g}/255)\n"
+        "accuracy in %, by true class; < marks the worst class of a column"
+    )
+
+
+def _tables(result: Mapping[str, Any]) -> list[str]:
+    """Attacks side by side as far as 80 columns go, then the next ones below."""
+    names = list(result["attacks"])
+    room = (WIDTH - _NAME) // (_COLUMN + 1)
+    return [_table(result, names[start : start + room]) for start in range(0, len(names), room)]
+
+
+def _table(result: Mapping[str, Any], attacks: list[str]) -> str:
+    classes = result["dataset"]["class_names"]
+    lines = ["", f"{'class':<{_NAME}}" + "".join(f"{_cut(name, _COLUMN):>{_COLUMN}} " for name in attacks)]
+    for name in classes:
+        cells = [_cell(result["attacks"][attack], name) for attack in attacks]
+        lines.append(f"{_cut(name, _NAME - 1):<{_NAME}}" + "".join(cells))
+    lines.append("-" * (_NAME + (_COLUMN + 1) * len(attacks)))
+    rows = {
+        "average": [result["attacks"][a]["accuracy"] for a in attacks],
+        "worst class": [result["attacks"][a]["worst_class"]["accuracy"] for a in attacks],
+        "gap": [result["fairness"][a]["gap"] for a in attacks],
+    }
+    for label, values in rows.items():
+        lines.append(f"{label:<{_NAME}}" + "".join(f"{100 * value:>{_COLUMN}.1f} " for value in values))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(attack: Mapping[str, Any], name: str) -> str:
+    row = attack["per_class"][name]
+    if row["accuracy"] is None:
+        return f"{'-':>{_COLUMN}} "
+    mark = "<" if attack["worst_class"]["name"] == name else " "
+    return f"{100 * row['accuracy']:>{_COLUMN}.1f}{mark}"
+
+
+def _summary(result: Mapping[str, Any]) -> list[str]:
+    lines = ["", "95 % intervals:"]
+    for name, attack in result["attacks"].items():
+        worst = attack["worst_class"]
+        lines.append(
+            f"  {_cut(name, 10):<11}average {_range(attack['ci95'])}   "
+            f"worst class {_range(worst['ci95'])} ({_cut(worst['name'], 20)})"
+        )
+        if attack.get("note"):
+            lines.append(f"             {attack['note']}")
+    absent = next(iter(result["fairness"].values()))["absent"]
+    return lines + ([f"  no examples of: {', '.join(absent)}"] if absent else [])
+
+
+def _verdict(result: Mapping[str, Any]) -> list[str]:
+    verdict = result["verdict"]
+    lines = ["", f"verdict: {verdict['status']}"]
+    for check in verdict["checks"]:
+        if check["outcome"] in ("warn", "fail"):
+            where = f" [{', '.join(check['classes'][:5])}]" if check["classes"] else ""
+            lines.append(f"  {check['outcome']}: {check['name']}: {check['message']}{where}")
+    return lines
+
+
+def _range(bounds: list[float]) -> str:
+    return f"{100 * bounds[0]:5.1f} to {100 * bounds[1]:5.1f}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,112 @@
+"""The evaluation result on disk: `evaluation.json`, `evaluation.csv`, `examples.npz`.
+
+    files.write(result, "runs/a")
+    result = files.read("runs/a")
+
+JSON holds everything but the arrays by example; CSV one line for each attack and class; `examples.npz`
+(no pickle) labels, flags and predictions of every evaluated example, which comparisons pair up.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairat_tf import errors
+
+RESULT, TABLE, EXAMPLES = "evaluation.json", "evaluation.csv", "examples.npz"
+_COLUMNS = ("attack", "class", "accuracy", "ci95_low", "ci95_high", "correct", "total")
+_IMAGES = ("adversarial/", "places/")
+
+
+def write(result: Mapping[str, Any], directory: str | Path) -> list[Path]:
+    """Writes the three files into `directory` (made if missing); returns their paths.
+
+    Raises:
+      StorageError: the directory cannot be written.
+    """
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / RESULT, folder / TABLE, folder / EXAMPLES]
+        text = json.dumps(finite(without_arrays(result)), indent=1, allow_nan=False)
+        replace(paths[0], text.encode())
+        _write_table(result, paths[1])
+        _write_examples(result, paths[2])
+    except OSError as error:
+        raise errors.StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return paths
+
+
+def read(directory: str | Path, arrays: bool = False) -> dict[str, Any]:
+    """Returns a written result; with `arrays` also `per_example`. A path to the JSON itself works, too.
+
+    Raises:
+      DataError: there is none, or it has another format.
+    """
+    path = Path(directory)
+    path = path / RESULT if path.is_dir() else path
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result["format"] != 1:
+            raise errors.DataError(f"{path}: expected format 1, got {result['format']}")
+        if arrays:
+            with np.load(path.parent / EXAMPLES, allow_pickle=False) as stored:
+                result["per_example"] = dict(stored)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, errors.DataError):
+            raise
+        message = f"{path} holds no evaluation: {error}; run fairat_tf.evaluate first"
+        raise errors.DataError(message) from error
+    return result
+
+
+def without_arrays(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the result without `per_example`."""
+    return {key: value for key, value in result.items() if key != "per_example"}
+
+
+def finite(value: Any) -> Any:
+    """Returns the value with NaN and infinities as None, for strict JSON."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes beside `path` and renames into place: a reader sees the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def rows(result: Mapping[str, Any]) -> Iterable[tuple[Any, ...]]:
+    """Yields the lines of the CSV: every class under every attack, then the average as class "(all)"."""
+    for name, attack in result["attacks"].items():
+        for label, row in attack["per_class"].items():
+            yield (name, label, row["accuracy"], *row["ci95"], row["correct"], row["total"])
+        yield (name, "(all)", attack["accuracy"], *attack["ci95"], attack["correct"], attack["total"])
+
+
+def _write_table(result: Mapping[str, Any], path: Path) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows(rows(result))
+    os.replace(temporary, path)
+
+
+def _write_examples(result: Mapping[str, Any], path: Path) -> None:
+    arrays = {k: v for k, v in result.get("per_example", {}).items() if not k.startswith(_IMAGES)}
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(temporary, path)

@@ -1,0 +1,98 @@
+"""The directory of one run: who may write there, what it holds, and files that are never half written.
+
+    with RunDirectory("runs/first") as run:
+        run.claim(config)
+        run.write("config.json", config.to_json())
+
+Contents: `config.json`, `flags.txt` (for --flagfile), `environment.json`, `metrics.jsonl`,
+`classwise.csv`, `tensorboard/`, `checkpoints/`, `best/model.keras`, `export/`, `evaluation/`,
+`MODEL_CARD.md`. Nothing here deletes a run directory.
+"""
+
+import datetime
+import fcntl
+import os
+import pathlib
+from typing import Any
+
+from fairat_tf import errors
+from fairat_tf.config import Config
+
+
+def default_path(config: Config) -> str:
+    """Returns runs/<data set>-<method>-<time>, for a run that names no directory."""
+    name = config.data.dataset.replace(":", "-").replace("/", "-").strip("-.")
+    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    return os.path.join("runs", f"{name}-{config.method}-{time}")
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file so that at any moment the old content or the new is there, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: pathlib.Path) -> None:
+    """Makes renames in the directory last."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RunDirectory:
+    """A run's directory, locked against a second process while it is used as a context."""
+
+    def __init__(self, path: str):
+        self.path = pathlib.Path(path)
+        self._lock: Any = None
+
+    def __truediv__(self, name: str) -> pathlib.Path:
+        return self.path / name
+
+    def __enter__(self) -> "RunDirectory":
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / "lock", "a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise errors.StorageError(
+                f"{self.path} is in use by another process; wait for it or choose another --run_dir"
+            ) from None
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._lock.close()
+
+    def claim(self, config: Config) -> None:
+        """Makes the directory this configuration's, or checks that it is.
+
+        Raises:
+          errors.StorageError: it belongs to another configuration; the message shows the difference.
+        """
+        path = self.path / "config.json"
+        if not path.exists():
+            self.write("config.json", config.to_json())
+            return
+        try:
+            other = Config.from_json(path.read_text())
+        except ValueError as error:
+            raise errors.StorageError(f"{path}: {error}; choose another --run_dir") from error
+        difference = other.difference(config)
+        if difference:
+            told = "; ".join(f"{k}: {a!r} there, {b!r} asked for" for k, (a, b) in difference.items())
+            raise errors.StorageError(
+                f"{self.path} holds a run of another configuration ({told}); choose another --run_dir"
+            )
+
+    def write(self, name: str, text: str) -> None:
+        """Writes a text file of the directory, atomically."""
+        write_atomically(self.path / name, text.encode())

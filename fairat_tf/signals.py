@@ -1,0 +1,39 @@
+"""Stopping a program that saves before it ends.
+
+    with StopSignals() as stop:
+        for work in pieces:
+            do(work)
+            if stop.reason():
+                save()
+                raise errors.Interrupted(stop.reason())
+"""
+
+import signal
+from typing import Any
+
+_WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopSignals:
+    """While used as a context, SIGTERM, SIGUSR1 and Ctrl-C are noted; a second Ctrl-C leaves at once."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {number: signal.signal(number, self._note) for number in _WATCHED}
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def reason(self) -> str:
+        """Returns why to stop ("Ctrl-C", "SIGTERM", ...), or "" while nothing asked for it."""
+        return self._reason
+
+    def _note(self, number: int, frame: Any) -> None:
+        if number == signal.SIGINT and self._reason:
+            raise KeyboardInterrupt
+        self._reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

@@ -1,0 +1,142 @@
+"""One run from a configuration to a directory with everything in it.
+
+    train(Config(data=Data(dataset="street_digits")))
+
+data -> parts (`assembly`) -> loop with callbacks and checkpoints -> best network -> SavedModel ->
+evaluation of the test split -> the class-wise table. `fairat_tf.train` is this behind flags.
+"""
+
+import dataclasses
+import time
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fairat_tf import assembly, devices, errors, eval_lib, exporting, methods, summary_text
+from fairat_tf.assembly import Parts
+from fairat_tf.callbacks.best_checkpoint import BestCheckpoint
+from fairat_tf.callbacks.board import Board, shown
+from fairat_tf.callbacks.classwise_history import ClasswiseHistory
+from fairat_tf.callbacks.method_hooks import MethodHooks
+from fairat_tf.callbacks.progress import Progress
+from fairat_tf.callbacks.run_log import RunLog
+from fairat_tf.checkpointing import Checkpoints
+from fairat_tf.config import Config
+from fairat_tf.reporting import console, files
+from fairat_tf.run_directory import RunDirectory, default_path
+from fairat_tf.signals import StopSignals
+from fairat_tf.training_loop import Loop, Position
+
+
+def train(config: Config, dry_run: bool = False) -> str:
+    """Trains, exports and evaluates; returns the path of the run directory.
+
+    Args:
+      config: the run; fields that are None come from the data set's recipe.
+      dry_run: print configuration and estimated time, and stop there.
+
+    Raises:
+      errors.CommandError: each kind with the exit code of `fairat_tf.errors`.
+    """
+    with StopSignals() as stop:
+        parts = _prepared(config)
+        print(summary_text.recipe(parts.config, parts))
+        print(summary_text.estimate(parts), flush=True)
+        path = config.run.run_dir or default_path(config)
+        if dry_run:
+            return path
+        with RunDirectory(path) as run:
+            run.claim(parts.config)
+            _write_facts(run, parts)
+            best = _trained(parts, run, stop)
+            _finish(parts, run, best, stop)
+    return path
+
+
+def _prepared(config: Config) -> Parts:
+    keras.utils.set_random_seed(config.run.seed)
+    if config.run.deterministic:
+        devices.make_deterministic()
+    try:
+        options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
+        return assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
+    except errors.CommandError:
+        raise
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+
+
+def _write_facts(run: RunDirectory, parts: Parts) -> None:
+    run.write("flags.txt", parts.config.to_flags())
+    run.write("environment.json", summary_text.environment())
+
+
+def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, Any]:
+    """Trains to the end and returns the best epoch's facts."""
+    config, method = parts.config, parts.method
+    best = BestCheckpoint(run / "best/model.keras", config.run.select)
+    history = ClasswiseHistory(parts.dataset.class_names)
+    progress = Progress(history)
+    callbacks = [history, MethodHooks(history), progress, RunLog(run, history), best]
+    if config.run.tensorboard:
+        callbacks.insert(4, _board(parts, run, history))
+    loop = Loop(
+        method,
+        parts.strategy,
+        callbacks=callbacks,
+        checkpoints=Checkpoints(run / "checkpoints", [*method.variables, *method.optimizer.variables]),
+        checkpoint_seconds=60 * config.run.checkpoint_minutes,
+        jit_compile=config.run.jit_compile,
+        stopping=stop.reason,
+    )
+    start = loop.restore() if config.run.resume else Position()
+    if start != Position():
+        print(f"Going on in {run.path} at epoch {start.epoch + 1}, step {start.step}.")
+        progress.first_step = start.step
+    loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
+    return best.best
+
+
+def _board(parts: Parts, run: RunDirectory, history: ClasswiseHistory) -> Board:
+    facts = {"method": parts.config.method, **parts.config.options}
+    for section in parts.config.sections().values():
+        facts |= dataclasses.asdict(section)
+    return Board(run / "tensorboard", history, parts.config.to_json(), shown(facts))
+
+
+def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSignals) -> None:
+    network = keras.models.load_model(run / "best/model.keras")
+    exporting.export(network, run / "export")
+    print(f"\nBest epoch by validation: {best['epoch'] + 1} ({parts.config.run.select} {best['score']:.4f}).")
+    result = _evaluated(parts, run, network, stop)
+    if result is not None:
+        print("\n" + console.classwise_table(result))
+    print("\n" + summary_text.places(run.path, result is not None))
+
+
+def _evaluated(
+    parts: Parts, run: RunDirectory, network: keras.Model, stop: StopSignals
+) -> dict[str, Any] | None:
+    """Evaluates the network on the test split, class by class; None where no attack is named."""
+    wanted = parts.config.run
+    if not wanted.evaluate:
+        return None
+    test = parts.dataset.test
+    began = time.monotonic()
+    result = eval_lib.evaluate(
+        tf.function(lambda images: network(images, training=False), autograph=False),
+        test.images,
+        test.labels,
+        parts.dataset.class_names,
+        attacks=tuple(wanted.evaluate.split(",")),
+        epsilon=parts.config.attack.epsilon,
+        norm=parts.config.attack.norm,
+        batch_size=250,
+        seed=wanted.seed,
+        progress=True,
+        dataset={"name": parts.config.data.dataset, "split": "test"},
+    )
+    files.write(result, run / "evaluation")
+    print(f"Evaluated {len(test)} test images in {time.monotonic() - began:.0f} s.")
+    return result

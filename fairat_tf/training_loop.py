@@ -1,0 +1,190 @@
+"""The loop of the command line: `strategy.run(method.train_step, ...)` for any number of devices.
+
+    loop = Loop(method, strategy, callbacks=[...], checkpoints=checkpoints)
+    loop.run(Position(epoch=0, step=0), epochs=15, training=batches_of_epoch, validation=validation)
+
+`model.fit` gives the same numbers on one machine (a test holds them equal); it cannot go on in the
+middle of an epoch and does not work with several workers, hence this loop. It calls Keras callbacks
+at the same places as `fit`.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fairat_tf import errors
+from fairat_tf.checkpointing import Checkpoints
+from fairat_tf.methods.base import Method
+
+_LOOK_SECONDS = 0.5  # how often the metrics are read within an epoch; reading waits for the device
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where training stands: `step` batches of `epoch` (from 0) are done."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+class Loop:
+    """Trains a compiled method, epoch by epoch.
+
+    Args:
+      method: compiled, with its optimiser built.
+      strategy: the strategy in whose scope the method was made.
+      callbacks: Keras callbacks; those with an attribute `best` (a dict) keep it in checkpoints.
+      checkpoints: where to save; None means nowhere.
+      checkpoint_seconds: time between checkpoints within an epoch; each epoch ends with one.
+      jit_compile: compile the step with XLA (one device only).
+      stopping: asked after every step; when it returns a reason the loop saves and raises
+        `errors.Interrupted`.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        strategy: tf.distribute.Strategy,
+        *,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        checkpoints: Checkpoints | None = None,
+        checkpoint_seconds: float = 600.0,
+        jit_compile: bool = False,
+        stopping: Callable[[], str] = lambda: "",
+    ):
+        if jit_compile and strategy.num_replicas_in_sync > 1:
+            raise ValueError("jit_compile works with one device: XLA cannot hold variables of several")
+        self.method, self.strategy = method, strategy
+        self.callbacks = list(callbacks)
+        self.checkpoints = checkpoints
+        self.checkpoint_seconds = checkpoint_seconds
+        self.stopping = stopping
+        self._train_step = self._compiled(method.train_step, jit_compile)
+        self._test_step = self._compiled(method.test_step, jit_compile)
+        self._saved = time.monotonic()
+
+    def _compiled(self, step: Callable[..., Any], jit_compile: bool) -> Callable[[Any], Any]:
+        if self.strategy.num_replicas_in_sync == 1:
+            return tf.function(step, jit_compile=jit_compile, reduce_retracing=True, autograph=False)
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def on_replicas(batch: Any) -> None:
+            self.strategy.run(step, args=(batch,))
+
+        return on_replicas
+
+    def run(
+        self,
+        start: Position,
+        epochs: int,
+        training: Callable[[Position], tf.data.Dataset],
+        steps: int,
+        validation: tf.data.Dataset | None = None,
+    ) -> None:
+        """Trains from `start` to the end of epoch `epochs`.
+
+        Args:
+          start: where to begin.
+          epochs: total number of epochs.
+          training: position -> the batches that are left of its epoch.
+          steps: batches in a whole epoch.
+          validation: batches for `test_step` after each epoch.
+
+        Raises:
+          errors.Interrupted: `stopping` gave a reason; everything is saved.
+          errors.Diverged: the loss is not finite.
+        """
+        watchers = keras.callbacks.CallbackList(
+            self.callbacks, add_history=False, add_progbar=False, model=self.method, epochs=epochs, steps=steps
+        )
+        watchers.on_train_begin()
+        for epoch in range(start.epoch, epochs):
+            first = start.step if epoch == start.epoch else 0
+            if not first:
+                self.method.reset_metrics()
+            watchers.on_epoch_begin(epoch)
+            logs = self._epoch(training(Position(epoch, first)), Position(epoch, first), watchers)
+            if validation is not None:
+                logs |= {f"val_{name}": value for name, value in self.validate(validation, watchers).items()}
+            watchers.on_epoch_end(epoch, logs)
+            self._save(Position(epoch + 1, 0))
+            self._stop_if_asked(saved=True)
+        watchers.on_train_end()
+
+    def _epoch(self, batches: tf.data.Dataset, start: Position, watchers: Any) -> dict[str, float]:
+        looked = time.monotonic()
+        for step, batch in enumerate(self._distributed(batches), start.step):
+            watchers.on_train_batch_begin(step)
+            self._train_step(batch)
+            logs = None
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                logs = self._finite(self.results(self.method.train_metrics), step)
+                looked = time.monotonic()
+            watchers.on_train_batch_end(step, logs)
+            position = Position(start.epoch, step + 1)
+            if self.checkpoints and time.monotonic() - self._saved > self.checkpoint_seconds:
+                self._save(position)
+            self._stop_if_asked(position)
+        return self._finite(self.results(self.method.train_metrics), step)
+
+    def validate(self, batches: tf.data.Dataset, watchers: Any = None) -> dict[str, float]:
+        """Returns the validation metrics over `batches`."""
+        if watchers:
+            watchers.on_test_begin()
+        for metric in self.method.validation_metrics:
+            metric.reset_state()
+        for batch in self._distributed(batches):
+            self._test_step(batch)
+        results = self.results(self.method.validation_metrics)
+        if watchers:
+            watchers.on_test_end(results)
+        return results
+
+    def results(self, metrics: list[keras.metrics.Metric]) -> dict[str, float]:
+        """Returns the metrics' values over all replicas, as Python floats."""
+        return {name: float(value) for name, value in self.method.results(metrics).items()}
+
+    def _distributed(self, batches: tf.data.Dataset) -> Any:
+        if self.strategy.num_replicas_in_sync == 1:
+            return batches
+        return self.strategy.experimental_distribute_dataset(batches)
+
+    def _finite(self, logs: dict[str, float], step: int) -> dict[str, float]:
+        if np.isfinite(logs["loss"]):
+            return logs
+        rate = float(keras.ops.convert_to_numpy(self.method.optimizer.learning_rate))
+        raise errors.Diverged(
+            f"the training loss became {logs['loss']} by step {step + 1} of the epoch (learning rate {rate:g}); "
+            "the last checkpoint is kept; lower --learning_rate"
+        )
+
+    def _stop_if_asked(self, position: Position | None = None, saved: bool = False) -> None:
+        reason = self.stopping()
+        if not reason:
+            return
+        if position is not None and not saved:
+            self._save(position)
+        raise errors.Interrupted(f"{reason}: training is saved; the same command goes on")
+
+    def _save(self, position: Position) -> None:
+        self._saved = time.monotonic()
+        if self.checkpoints is None:
+            return
+        best = [callback.best for callback in self.callbacks if hasattr(callback, "best")]
+        state = {"epoch": position.epoch, "step": position.step, "best": best}
+        self.checkpoints.save(state, int(keras.ops.convert_to_numpy(self.method.optimizer.iterations)))
+
+    def restore(self) -> Position:
+        """Loads the newest checkpoint, the callbacks' state included, and returns where to go on."""
+        state = self.checkpoints.restore() if self.checkpoints else None
+        if state is None:
+            return Position()
+        keepers = [callback for callback in self.callbacks if hasattr(callback, "best")]
+        for callback, best in zip(keepers, state["best"], strict=True):
+            callback.best = best
+        return Position(state["epoch"], state["step"])

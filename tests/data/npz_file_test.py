@@ -1,0 +1,127 @@
+"""Held: .npz files with and without splits, groups and names; pickles and unusable values are refused."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fairat_tf import data
+from fairat_tf.data.dataset import DataError, Dataset
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
+LABELS = np.arange(20) % 2
+
+
+def load(folder: pathlib.Path, **arrays: Any) -> Dataset:
+    np.savez(folder / "my.npz", **arrays)
+    return data.load(f"npz:{folder / 'my.npz'}")
+
+
+def four(**changes: Any) -> dict[str, Any]:
+    given = {
+        "train_images": IMAGES,
+        "train_labels": LABELS,
+        "test_images": IMAGES[:4],
+        "test_labels": LABELS[:4],
+    }
+    return {**given, **changes}
+
+
+def test_splits_groups_and_names(tmp_path: pathlib.Path) -> None:
+    age, sex = np.arange(20) * 3, LABELS == 1
+    more = {"train_groups_age": age, "test_groups_sex": sex[:4], "class_names": np.array(["cat", "dog"])}
+    more |= {"val_images": IMAGES[4:6], "val_labels": LABELS[4:6]}
+    found = load(tmp_path, **four(**more))
+    assert found.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(found.train.images, IMAGES)
+    np.testing.assert_array_equal(found.train.labels, LABELS)
+    assert found.train.labels.dtype == np.int32
+    assert found.train.groups["age"].tolist() == age.tolist()
+    assert found.test.groups["sex"].tolist() == [0, 1, 0, 1]
+    assert found.validation is not None
+    np.testing.assert_array_equal(found.validation.images, IMAGES[4:6])
+
+
+def test_without_test_images_a_fifth_is_carved(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = load(tmp_path, images=IMAGES, labels=LABELS[:, None], groups_row=np.arange(20))
+    assert (found.train.counts(2).tolist(), found.test.counts(2).tolist()) == ([8, 8], [2, 2])
+    np.testing.assert_array_equal(found.test.images, IMAGES[found.test.groups["row"]])
+    assert "20 % becomes the test split" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floats_are_rounded_to_eight_bits(tmp_path: pathlib.Path, kind: Any) -> None:
+    scaled = (IMAGES / 255).astype(kind)
+    found = load(tmp_path, **four(train_images=scaled, test_images=scaled[:4] ** 1))
+    np.testing.assert_array_equal(found.train.images, IMAGES)
+
+
+def test_grey_without_channel_axis(tmp_path: pathlib.Path) -> None:
+    found = load(tmp_path, **four(train_images=IMAGES[..., 0], test_images=IMAGES[:4, ..., :1]))
+    np.testing.assert_array_equal(found.train.images, IMAGES[..., :1])
+
+
+FLOATS = IMAGES / 255
+
+
+def changed(value: float) -> np.ndarray:
+    pixels = FLOATS.copy()
+    pixels[3, 1, 1, 1] = value
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (four(train_images=changed(np.nan)), "image 3 are not finite"),
+        (four(train_images=changed(np.inf)), "image 3 are not finite"),
+        (four(train_images=changed(1.5)), r"\[0, 1\], received \[.*1.5\]"),
+        (four(train_images=changed(-0.5)), r"received \[-0.5"),
+        (four(train_images=FLOATS * 255), "divide, or use uint8"),
+        (four(train_images=IMAGES.astype(np.int64)), "received int64"),
+        (four(train_images=IMAGES[0, 0]), "received shape"),
+        (four(train_images=np.zeros((20, 4, 4, 2), np.uint8)), "1 or 3"),
+        (four(train_images=IMAGES[:19]), "19 images but 20 labels"),
+        (four(train_labels=LABELS * 0.5), "expected integers"),
+        (four(train_labels=np.int64(1)), "expected integers"),
+        (four(train_labels=np.eye(2, dtype=int)[LABELS]), "expected integers"),
+        (four(train_labels=LABELS * 2 - 1), r"labels must be in \[0, 2\)"),
+        (four(train_labels=LABELS * 0), "at least two classes"),
+        (four(train_labels=LABELS * 2), "no example of class 1"),
+        (four(test_labels=LABELS[:4] + 1), "npz.* test: labels"),
+        (four(test_images=IMAGES[:4, :2]), "image size"),
+        (four(class_names=np.array(["cat"])), "at least two classes"),
+        (four(train_images=IMAGES[:0], train_labels=LABELS[:0]), "at least two classes"),
+        (four(train_labels=np.array([{}] * 20, object)), "pickled"),
+        ({"train_images": IMAGES}, "lacks train_labels"),
+        ({"test_images": IMAGES, "labels": LABELS}, "lacks images"),
+        ({"images": IMAGES, "labels": LABELS - 1}, "labels must be"),
+    ],
+)
+def test_unusable_arrays(tmp_path: pathlib.Path, arrays: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words) as caught:
+        load(tmp_path, **arrays)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"text"])
+def test_unreadable_files(tmp_path: pathlib.Path, content: bytes) -> None:
+    path = tmp_path / "my.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"my\.npz"):
+        data.load(f"npz:{path}")
+
+
+def test_missing_file_and_single_array(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(DataError, match="no file"):
+        data.load(f"npz:{tmp_path / 'none.npz'}")
+    np.save(tmp_path / "one.npy", IMAGES)
+    with pytest.raises(DataError, match="single .npy"):
+        data.load(f"npz:{tmp_path / 'one.npy'}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
