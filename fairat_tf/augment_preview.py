@@ -17,7 +17,7 @@ from fairat_tf import cli, errors
 COMMAND = cli.Command(
     "augment_preview",
     "Writes a picture of what an augmentation does: rows are examples, columns the original and draws of it.",
-    example="python -m fairat_tf.augment_preview --augmentation=crop_flip+randaugment:2,8 --output=preview.png",
+    example="python -m fairat_tf.augment_preview --augmentation=crop_flip+cutout --output=preview.png",
 )
 
 with COMMAND.group("Augmentation") as _values:
@@ -30,7 +30,10 @@ with COMMAND.group("Augmentation") as _values:
     flags.DEFINE_integer("seed", 0, "Seed of the draws.", 0, flag_values=_values)
 with COMMAND.group("Images") as _values:
     flags.DEFINE_string(
-        "dataset", "", "Data set whose first training images are shown; empty: generated.", flag_values=_values
+        "dataset",
+        "",
+        "Data set whose first training images are shown; empty: generated.",
+        flag_values=_values,
     )
     flags.DEFINE_string("data_dir", "", "Where the data set lies.", flag_values=_values)
     flags.DEFINE_integer("examples", 8, "Rows.", 1, 1000, flag_values=_values)

@@ -92,6 +92,19 @@ def stop_on_signals(message: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def number_pair(texts: list[str], name: str) -> tuple[float, float]:
+    """Returns the two numbers of a list flag such as --input_range=0,255.
+
+    Raises:
+      UsageError: not two numbers.
+    """
+    try:
+        low, high = (float(text) for text in texts)
+    except ValueError:
+        raise errors.UsageError(f"--{name}: expected LOW,HIGH, got {','.join(texts)}") from None
+    return low, high
+
+
 class Command:
     """A command line: its flags, in groups, and how it ends.
 
@@ -179,7 +192,7 @@ class Command:
         default = flag.default_unparsed
         if isinstance(default, (list, tuple)):
             default = ",".join(map(str, default))
-        text = flag.help or ""
+        text = (flag.help or "").split(";\n")[0]
         if default not in (None, ""):
             text += f" [{str(default).lower() if flag.boolean else default}]"
         body = textwrap.wrap(text, 64) or [""]

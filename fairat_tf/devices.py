@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import keras
@@ -30,7 +31,13 @@ def strategy(devices: str = "1") -> tf.distribute.Strategy:
         raise ValueError(f"devices must be 1 to {len(names)} on this machine, or all; received {devices!r}")
     if count == 1:
         return tf.distribute.get_strategy()
-    return tf.distribute.MirroredStrategy(names[:count])
+    return mirrored(tuple(names[:count]))
+
+
+@functools.cache
+def mirrored(names: tuple[str, ...]) -> tf.distribute.Strategy:
+    """Returns the process's MirroredStrategy over the devices; a second one would mix up its messages."""
+    return tf.distribute.MirroredStrategy(list(names))
 
 
 def grow_gpu_memory() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from fairat_tf import errors
-from fairat_tf.evaluation import summary, verdict
+from fairat_tf.evaluation import curve, probes, summary, verdict
 from fairat_tf.evaluation.attacking import SUITE, Bench, Outcome
 from fairat_tf.evaluation.state import Store
 
@@ -81,6 +81,8 @@ def evaluate(
     outcomes = _attack(bench, names, budget)
     result = summary.summarise(outcomes, labels, class_names, epsilon, norm, seed, model, dataset)
     result["verdict"] = verdict.judge(bench, outcomes, class_names, checks)
+    if checks == "full" and probes.differentiable(bench):
+        result["curve"] = curve.measure(bench, len(class_names))
     return result
 
 

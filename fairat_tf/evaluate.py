@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 wrong usage; 3 data; 4 a gate is missed; 5 the attack cann
 75 stopped, the same command goes on.
 """
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,6 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _request(values: flags.FlagValues) -> dict[str, Any]:
-    try:
-        low, high = (float(text) for text in values.input_range)
-    except ValueError:
-        raise errors.UsageError(
-            f"--input_range: expected LOW,HIGH, got {','.join(values.input_range)}"
-        ) from None
     names = (
         "model dataset split data_dir download image_size outputs endpoint trust epsilon norm examples "
         "batch_size seed group_by confidence checks budget baseline save_examples progress"
@@ -99,7 +94,13 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
     chosen = {name: values[name].value for name in names.split()}
     attacks = tuple(name.strip() for name in values.attacks if name.strip())
     output_dir = values.output_dir or _default_output(values.model)
-    return chosen | {"attacks": attacks, "input_range": (low, high), "output_dir": output_dir}
+    command = shlex.join(["python", "-m", "fairat_tf.evaluate", *sys.argv[1:]])
+    return chosen | {
+        "command": command,
+        "attacks": attacks,
+        "input_range": cli.number_pair(values.input_range, "input_range"),
+        "output_dir": output_dir,
+    }
 
 
 def _default_output(model: str) -> str:

@@ -23,6 +23,8 @@ from fairat_tf.callbacks.progress import Progress
 from fairat_tf.callbacks.run_log import RunLog
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.config import Config
+from fairat_tf.data.dataset import Split
+from fairat_tf.evaluation import sampling
 from fairat_tf.reporting import console, files
 from fairat_tf.run_directory import RunDirectory, default_path
 from fairat_tf.signals import StopSignals
@@ -85,7 +87,7 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
         method,
         parts.strategy,
         callbacks=callbacks,
-        checkpoints=Checkpoints(run / "checkpoints", [*method.variables, *method.optimizer.variables]),
+        checkpoints=Checkpoints(run / "checkpoints", method.state),
         checkpoint_seconds=60 * config.run.checkpoint_minutes,
         jit_compile=config.run.jit_compile,
         stopping=stop.reason,
@@ -115,6 +117,15 @@ def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSig
     print("\n" + summary_text.places(run.path, result is not None))
 
 
+def _sample(parts: Parts) -> Split:
+    """Returns the test examples to evaluate: all, or the same number from each class."""
+    test, wanted = parts.dataset.test, parts.config.run
+    if not wanted.evaluate_examples:
+        return test
+    each = sampling.per_class_for(test.labels, parts.dataset.num_classes, wanted.evaluate_examples)
+    return test.take(sampling.by_class(test.labels, parts.dataset.num_classes, each, wanted.seed))
+
+
 def _evaluated(
     parts: Parts, run: RunDirectory, network: keras.Model, stop: StopSignals
 ) -> dict[str, Any] | None:
@@ -122,7 +133,7 @@ def _evaluated(
     wanted = parts.config.run
     if not wanted.evaluate:
         return None
-    test = parts.dataset.test
+    test = _sample(parts)
     began = time.monotonic()
     result = eval_lib.evaluate(
         tf.function(lambda images: network(images, training=False), autograph=False),

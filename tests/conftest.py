@@ -42,13 +42,13 @@ def _default_settings() -> Iterator[None]:
         tensorflow.config.run_functions_eagerly(False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mirrored() -> Any:
-    """A `tf.distribute.MirroredStrategy` over the two logical CPU devices."""
-    import tensorflow as tf
-
+    """The `tf.distribute.MirroredStrategy` over the two logical CPU devices: two of them would collide."""
     _make_two_devices()
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    from fairat_tf import devices
+
+    return devices.mirrored(("CPU:0", "CPU:1"))
 
 
 @pytest.fixture(scope="session")

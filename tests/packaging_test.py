@@ -1,4 +1,4 @@
-"""The requirement files agree, the package installs whole, the version is one, and no machine is left in it."""
+"""The requirement files agree, the package installs whole, the version is one, nothing names a machine."""
 
 import ast
 import email.parser

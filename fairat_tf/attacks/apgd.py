@@ -105,8 +105,19 @@ def _begin(evaluate: Evaluate, ball: threat.Ball, labels: tf.Tensor, start: tf.T
 def _step(ball: threat.Ball, now: Climb) -> tf.Tensor:
     """Returns the next points: equation 5, without momentum in the first step."""
     weight = tf.where(now.count > 0, tf.constant(MOMENTUM, now.points.dtype), tf.ones([], now.points.dtype))
-    ahead = ball.ascend(now.points, now.gradient, now.step_size) - now.points
+    ahead = ball.ascend(now.points, now.gradient, _step_size(ball, now)) - now.points
     return ball.project(now.points + ahead * weight + (now.points - now.previous) * (1.0 - weight))
+
+
+def _step_size(ball: threat.Ball, now: Climb) -> tf.Tensor:
+    """Returns the step sizes; in L2 the authors' code adds 1e-12 to the length that it divides gradients by.
+
+    Where a loss is all but flat the steps are therefore shorter than the step size.
+    """
+    if not isinstance(ball, threat.L2Ball):
+        return now.step_size
+    length = ball.length(now.gradient)
+    return now.step_size * length / (length + 1e-12)
 
 
 def _record(

@@ -22,7 +22,8 @@ def in_box(box: tf.Tensor, height: int, width: int, channels: int) -> tf.Tensor:
     Args:
       box: int32 [B, 4]: top, left, height, width in pixels; it may reach beyond the image.
     """
-    top, left, rows, columns = (box[:, i, None] for i in range(4))
+    # Not box[:, i, None]: where box is a tf.stack, the graph optimiser loses the new axis (TensorFlow 2.21).
+    top, left, rows, columns = (box[:, i : i + 1] for i in range(4))
     y, x = tf.range(height)[None], tf.repeat(tf.range(width), channels)[None]
     inside = ((y >= top) & (y < top + rows))[:, :, None] & ((x >= left) & (x < left + columns))[:, None, :]
     return tf.reshape(inside, [-1, height, width, channels])

@@ -86,8 +86,8 @@ def _source(size: tuple[int, int], matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     height, width = size
     x = np.tile(np.arange(width, dtype=np.float32) + 0.5, height)[None]
     y = np.repeat(np.arange(height, dtype=np.float32) + 0.5, width)[None]
-    row = [matrix[:, 0, i, None] for i in range(3)]
-    column = [matrix[:, 1, i, None] for i in range(3)]
+    row = [matrix[:, 0, i : i + 1] for i in range(3)]
+    column = [matrix[:, 1, i : i + 1] for i in range(3)]
     return row[0] * x + row[1] * y + row[2], column[0] * x + column[1] * y + column[2]
 
 

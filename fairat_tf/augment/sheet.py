@@ -1,7 +1,9 @@
 """Contact sheets: what an augmentation makes of some images.
 
-    pixels = contact_sheet(sample_pictures(4), "randaugment:2,8", draws=8)      # uint8 [rows, columns, 3]
+pixels = contact_sheet(sample_pictures(4), "randaugment:2,8", draws=8)      # uint8 [rows, columns, 3]
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -44,7 +46,7 @@ def contact_sheet(
     return _tiled(np.stack(columns, 1), scale)
 
 
-def _function(specification: str) -> augment.Augmentation:
+def _function(specification: str) -> Callable[[tf.Tensor, rng.Seed], tf.Tensor]:
     if specification.partition(":")[0] not in augment.mix_names():
         return augment.get(specification)
     mix = augment.get_mix(specification)

@@ -25,7 +25,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, history: ClasswiseHistory, first_step: int = 0):
         super().__init__()
         self._history = history
-        self._first_step = first_step
+        self.first_step = first_step
         self._bar: Any = None
         self._began = 0.0
 
@@ -34,7 +34,7 @@ class Progress(keras.callbacks.Callback):
         self._began = time.monotonic()
         self._bar = tqdm(
             total=self.params.get("steps"),
-            initial=self._first_step,
+            initial=self.first_step,
             desc=f"epoch {epoch + 1}/{self.params['epochs']}",
             unit="step",
             leave=False,
@@ -43,7 +43,7 @@ class Progress(keras.callbacks.Callback):
             bar_format="{desc} {bar} {n}/{total} {postfix[0]} {remaining} left",
             postfix=[""],
         )
-        self._first_step = 0
+        self.first_step = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Moves the bar."""

@@ -9,9 +9,9 @@ import hashlib
 
 import numpy as np
 
+from fairat_tf.errors import DataError
 
-class DataError(Exception):
-    """Data that is missing, unreadable or unusable; one line that says what to do (exit code 3)."""
+__all__ = ["DataError", "Dataset", "Split"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

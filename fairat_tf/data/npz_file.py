@@ -56,10 +56,9 @@ def load_npz(request: Request) -> Dataset:
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         content = np.load(path, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: expected an .npz file (np.savez), received a single .npy array.")
-        with content:
-            return {name: content[name] for name in content.files}
+        if isinstance(content, np.lib.npyio.NpzFile):
+            with content:
+                return {name: content[name] for name in content.files}
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path}: not a readable .npz file ({type(error).__name__}); write it again."
@@ -68,6 +67,7 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise DataError(
             f"{path}: no .npz file of plain arrays; pickled objects are not read. Write it by np.savez."
         ) from error
+    raise DataError(f"{path}: expected an .npz file (np.savez), received a single .npy array.")
 
 
 def _split(arrays: dict[str, np.ndarray], prefix: str, path: pathlib.Path, image_size: int) -> Split:

@@ -90,7 +90,9 @@ def pixel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float
     values = np.arange(256) / 255.0
     means, deviations = [], []
     for channel in range(images.shape[-1]):
-        share = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
+        blocks = np.array_split(images[..., channel], max(1, len(images) // 1024))
+        counts = sum(np.bincount(block.ravel(), minlength=256) for block in blocks)
+        share = counts / images[..., channel].size
         mean = float(share @ values)
         means.append(mean)
         deviations.append(float(np.sqrt(share @ (values - mean) ** 2)) or 1.0)

@@ -7,12 +7,14 @@
 into TFDS' data directory (about a minute on one core), then read from there.
 """
 
+import contextlib
 import io
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from PIL import Image
+from tqdm import tqdm
 
 from fairat_tf.data import digit_drawing, tfds_source
 from fairat_tf.data.dataset import Dataset
@@ -45,7 +47,8 @@ class StreetDigits(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in digit_drawing.SIZES}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, label in enumerate(digit_drawing.labels(split)):
+        labels = digit_drawing.labels(split)
+        for index, label in enumerate(tqdm(labels, f"Drawing street_digits {split}", unit=" images")):
             png = io.BytesIO()
             Image.fromarray(digit_drawing.draw(split, index, int(label))).save(png, "PNG", compress_level=1)
             png.seek(0)
@@ -56,5 +59,15 @@ def load_street_digits(request: Request) -> Dataset:
     """Returns `street_digits`, drawing it first where `request.data_dir` does not hold it yet."""
     builder = tfds_source.make_builder(StreetDigits, request)
     if not builder.is_prepared():
-        tfds_source.prepare(builder, request)
+        _draw_all(builder, request)
     return tfds_source.read(builder, request)
+
+
+def _draw_all(builder: StreetDigits, request: Request) -> None:
+    """Prepares the data set without TFDS' talk of a download, and with a progress bar that has a total."""
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            tfds_source.prepare(builder, request)
+    finally:
+        tfds.enable_progress_bar()

@@ -6,8 +6,10 @@ Prepared data are read at once. A download is only begun after the hosts of its 
 machine without network hears within seconds which files would serve.
 """
 
+import contextlib
 import logging
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -40,9 +42,11 @@ def load_tfds(request: Request) -> Dataset:
     import tensorflow_datasets as tfds
 
     builder = make_builder(lambda **keywords: tfds.builder(tfds_name(request.name), **keywords), request)
+    _label_key(builder)
     if not builder.is_prepared():
         _check_can_be_had(builder, request)
-        prepare(builder, request)
+        with contextlib.redirect_stdout(sys.stderr):
+            prepare(builder, request)
     return read(builder, request)
 
 

@@ -193,6 +193,15 @@ def _fill(attacked: Outcome, clean: Outcome, bench: Bench) -> Outcome:
     return Outcome(attacked.name, clean.examples, correct, predictions, attacked.seconds, adversarial)
 
 
+def predictor(logits_fn: LogitsFn, batch_size: int = 128) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns images (uint8 or float) [n, H, W, C] -> classes int32 [n]."""
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return Bench(logits_fn, images, np.zeros(len(images)), batch_size=batch_size).predict(images)
+
+    return predict
+
+
 def _unchanged(logits_fn: LogitsFn, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return images
 

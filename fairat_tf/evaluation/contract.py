@@ -135,7 +135,7 @@ def _check_gradients(logits_fn: Any, images: np.ndarray, labels: np.ndarray) -> 
     _, gradients = input_gradients(logits_fn, images, labels, len(images))
     if np.isnan(gradients).any():
         raise errors.Unreliable(
-            "the model has no input gradient (rounding, integer or lookup operations, or an exported endpoint "
+            "the model has no input gradient (rounding, integer or lookup operations, or an endpoint exported "
             "without one): no white-box attack can be believed; evaluate a differentiable version"
         )
     if not gradients.any():

@@ -27,7 +27,7 @@ def column_names(values: np.ndarray, names: Sequence[str] | None = None) -> list
 def by_group(
     result: Mapping[str, Any], column: np.ndarray, name: str, value_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Returns {"by", "sizes", "small", "attacks": {attack: {per_group, per_class_and_group, disparity, worst_group}}}.
+    """Returns {"by", "sizes", "small", "attacks": {attack: {...}}}, as the module shows.
 
     Args:
       result: of an evaluation, with `per_example`.

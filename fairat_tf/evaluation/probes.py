@@ -121,11 +121,20 @@ def input_gradients(
             return logits, tf.fill(tf.shape(target), float("nan"))
         return logits, tf.reduce_max(tf.abs(gradient), [1, 2, 3])
 
+    traced = step.get_concrete_function(
+        tf.TensorSpec((None, *images.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int32)
+    )
     parts = []
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
-        parts.append([t.numpy() for t in step(tf.constant(images[batch]), tf.constant(labels[batch]))])
+        parts.append([t.numpy() for t in traced(tf.constant(images[batch]), tf.constant(labels[batch]))])
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def differentiable(bench: Bench) -> bool:
+    """Whether the model gives an input gradient at all."""
+    images, labels = to_float(bench.images[:1]), bench.labels[:1]
+    return not np.isnan(input_gradients(bench.logits_fn, images, labels, 1)[1]).any()
 
 
 def random_output(sample: Sample) -> Finding:

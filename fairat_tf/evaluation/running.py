@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fairat_tf import data, errors, eval_lib, model_files
+from fairat_tf import attacks, data, errors, eval_lib, model_files
 from fairat_tf.data import DataError, Dataset, Split
 from fairat_tf.evaluation import contract, evidence, gate, groups, planning, sampling
 from fairat_tf.evaluation.gate import Gate
@@ -41,6 +41,7 @@ class Request:
       save_examples: write the adversarial images.
       output_dir: where results and progress go.
       progress: show bars on stderr.
+      command: the command line, for the page.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Request:
     save_examples: bool = False
     output_dir: str = "evaluation"
     progress: bool = False
+    command: str = ""
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -77,6 +79,8 @@ def run(request: Request) -> dict[str, Any]:
       CommandError: see its kinds; a missed gate and a bad verdict are in the result, not raised.
     """
     names = tuple(dict.fromkeys(("clean", *request.attacks)))
+    for name in names[1:]:
+        attacks.get(name)
     base = files.read(request.baseline) if request.baseline else None
     dataset, split = _examples(request)
     chosen, about = _drawn(request, split, dataset.num_classes)
@@ -104,6 +108,7 @@ def run(request: Request) -> dict[str, Any]:
         dataset={"name": request.dataset, "split": request.split, **about},
     )
     result |= {"plan": plan} if plan else {}
+    result["command"] = request.command
     if column is not None:
         result["groups"] = groups.by_group(result, column, request.group_by)
     if base is not None:

@@ -66,7 +66,8 @@ def endpoint(loaded: Any, wanted: str, path: str | Path) -> tuple[str, Any]:
     described = ", ".join(f"{n} ({_inputs(f)})" for n, f in candidates.items()) or "none"
     asked = f"endpoint {wanted!r}" if wanted else "an endpoint"
     raise errors.UsageError(
-        f"{path}: expected {asked} with one float32 input [batch, height, width, channels], found: {described}"
+        f"{path}: expected {asked} with one float32 input [batch, height, width, channels], "
+        f"found: {described}"
     )
 
 

@@ -173,6 +173,11 @@ class Method(keras.Model):
     def on_epoch_end(self, epoch: int, classwise: dict[str, Any]) -> None:
         """Is called on the host after an epoch with its class-wise values, name -> float [K]."""
 
+    @property
+    def passes(self) -> float:
+        """About how many gradient passes over the batch one step costs, for estimates of time."""
+        return float(getattr(self.attack, "steps", 10)) + 1.5
+
     # ---- the template ---------------------------------------------------------------------------
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor, seed: rng.Seed) -> tf.Tensor:
@@ -269,6 +274,12 @@ class Method(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         """All metrics of the method."""
         return [*self.train_metrics, *self.validation_metrics]
+
+    @property
+    def state(self) -> list[Any]:
+        """All variables that a checkpoint needs: weights, method state, metric sums, optimiser."""
+        sums = [variable for metric in self.metrics for variable in metric.variables]
+        return [*self.variables, *sums, *self.optimizer.variables]
 
     def results(self, metrics: list[keras.metrics.Metric]) -> dict[str, tf.Tensor]:
         """Returns the scalars of the metrics, by name."""

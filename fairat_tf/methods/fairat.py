@@ -142,6 +142,12 @@ class FairAT(Method):
         options = self.options
         return options.hard_score == "adv" or options.hard_combine == "append" or not options.hard_reattack
 
+    @property
+    def passes(self) -> float:
+        """PGD-AT's passes, one to score, and the attack on the new views."""
+        again = self.options.hard_fraction if self._attacks_first and self.options.hard_reattack else 0.0
+        return super().passes + 0.5 + again * float(getattr(self.attack, "steps", 10))
+
     def scores(self, batch: Batch, adversarial: tf.Tensor | None, attack_seed: rng.Seed) -> tf.Tensor:
         """Returns how hard each example is, float32 [B]; nothing here is differentiated."""
         if self.options.hard_score == "memory":

@@ -19,6 +19,11 @@ class Standard(Method):
         """Returns the natural examples."""
         return plain_examples(batch, batch.images)
 
+    @property
+    def passes(self) -> float:
+        """The one pass that is differentiated."""
+        return 1.5
+
 
 class PGDAT(Method):
     """PGD adversarial training: the base class as it is."""

@@ -27,9 +27,7 @@ def black_rows_and_columns(image: np.ndarray) -> tuple[list[int], list[int]]:
         (40, (2, 2), list(range(6)), list(range(8))),  # larger than the image
     ],
 )
-def test_cutout_borders(
-    size: int, centre: tuple[int, int], rows: list[int], columns: list[int]
-) -> None:
+def test_cutout_borders(size: int, centre: tuple[int, int], rows: list[int], columns: list[int]) -> None:
     images = tf.fill([1, 6, 8, 3], 0.7)
     got = erase.Cutout(size).apply(images, {"centre": tf.constant([centre])}).numpy()[0]
     assert black_rows_and_columns(got) == (rows, columns)

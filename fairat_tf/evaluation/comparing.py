@@ -1,0 +1,174 @@
+"""Compares evaluations on the same examples: models, or methods with several seeds each.
+
+    comparison = compare(load(["fair=runs/a,runs/b", "plain=runs/c,runs/d"]))
+    comparison["attacks"]["pgd20"]["differences"]["plain"]["worst_class"]      # value, ci95
+
+The first model is the reference; differences are "other minus first". Only examples that every evaluation
+has under an attack are used, and only evaluations of the same examples and threat model are compared.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairat_tf import errors
+from fairat_tf.metrics import paired
+from fairat_tf.metrics.fairness import rho
+from fairat_tf.metrics.intervals import percentile
+from fairat_tf.reporting import files
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """One model to compare: its name and the evaluations of its seeds, arrays included."""
+
+    name: str
+    results: tuple[dict[str, Any], ...]
+
+
+def load(arguments: Sequence[str]) -> list[Entry]:
+    """Returns the entries named by `DIR`, `NAME=DIR` or `NAME=DIR,DIR,...` (several seeds).
+
+    DIR is the folder of an evaluation, or a run directory with `evaluation/` in it.
+
+    Raises:
+      UsageError: fewer than two, or one name twice.
+      DataError: no evaluation there, or evaluations that cannot be compared.
+    """
+    entries = [_entry(argument) for argument in arguments]
+    names = [entry.name for entry in entries]
+    if len(entries) < 2 or len(set(names)) < len(names):
+        raise errors.UsageError(f"expected two or more evaluations with different names, got {names}")
+    first = entries[0].results[0]
+    for entry in entries:
+        for result in entry.results:
+            _check_same(entry.name, result, first)
+    return entries
+
+
+def _entry(argument: str) -> Entry:
+    name, equals, paths = argument.partition("=")
+    folders = (paths if equals else argument).split(",")
+    name = name if equals else Path(argument).name or argument
+    return Entry(name, tuple(files.read(_folder(folder), arrays=True) for folder in folders))
+
+
+def _folder(path: str) -> Path:
+    inside = Path(path) / "evaluation"
+    return inside if (inside / files.RESULT).is_file() else Path(path)
+
+
+def _check_same(name: str, result: dict[str, Any], first: dict[str, Any]) -> None:
+    for part, key, what in (
+        ("dataset", "fingerprint", "other examples"),
+        ("dataset", "class_names", "other classes"),
+        ("threat_model", "norm", "another norm"),
+        ("threat_model", "epsilon", "another epsilon"),
+    ):
+        if result[part].get(key) != first[part].get(key):
+            raise errors.DataError(
+                f"{name} was evaluated with {what} than the first: evaluate all with the same --dataset, "
+                "--examples, --seed, --norm and --epsilon"
+            )
+
+
+def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Returns {"models", "reference", "class_names", "notes", "attacks": {attack: {...}}}, JSON-able."""
+    shared = [a for a in entries[0].results[0]["attacks"] if all(a in r["attacks"] for e in entries for r in e.results)]
+    most = max(len(entry.results) for entry in entries)
+    notes = ["intervals are over examples" + (" and seeds" if most > 1 else " only: one training run each")]
+    if 1 < most < 5:
+        notes.append(f"{most} seeds are few: intervals over seeds are then too narrow")
+    first = entries[0].results[0]["dataset"]
+    return {
+        "models": [{"name": e.name, "seeds": len(e.results)} for e in entries],
+        "reference": entries[0].name,
+        "class_names": first["class_names"],
+        "dataset": first.get("name"),
+        "notes": notes,
+        "attacks": {attack: _attack(entries, attack, draws, seed) for attack in shared},
+    }
+
+
+def _attack(entries: Sequence[Entry], attack: str, draws: int, seed: int) -> dict[str, Any]:
+    labels = entries[0].results[0]["per_example"]["labels"]
+    names = entries[0].results[0]["dataset"]["class_names"]
+    flags = {e.name: np.stack([r["per_example"][f"correct/{attack}"] for r in e.results]) for e in entries}
+    seen = np.all([(own >= 0).all(axis=0) for own in flags.values()], axis=0)
+    labels, flags = labels[seen], {name: own[:, seen] == 1 for name, own in flags.items()}
+    if not len(labels):
+        raise errors.DataError(f"{attack}: no example that every evaluation has")
+    resampled = paired.resample(flags, labels, len(names), draws, seed)
+    reference = entries[0].name
+    points = {name: _points(own, labels, len(names)) for name, own in flags.items()}
+    return {
+        "examples": len(labels),
+        "models": {name: _model(points[name], resampled[name], names) for name in flags},
+        "differences": {
+            name: _difference(name, reference, flags, points, resampled, labels, names)
+            for name in flags
+            if name != reference
+        },
+    }
+
+
+def _points(flags: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
+    accuracy = paired.class_accuracy(flags, labels, num_classes)
+    weights = np.bincount(labels, minlength=num_classes) / len(labels)
+    return {**paired.statistics(accuracy, weights), "per_class": accuracy}
+
+
+def _model(points: dict[str, np.ndarray], draws: dict[str, np.ndarray], names: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        key: {
+            "value": float(points[key].mean()),
+            "ci95": list(percentile(draws[key])),
+            "sd_over_seeds": float(points[key].std(ddof=1)) if len(points[key]) > 1 else None,
+        }
+        for key in paired.STATISTICS
+    }
+    per_class = points["per_class"].mean(axis=0)
+    return row | {"per_class": {n: _known(value) for n, value in zip(names, per_class, strict=True)}}
+
+
+def _difference(
+    name: str, reference: str, flags: dict, points: dict, draws: dict, labels: np.ndarray, names: list[str]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key in paired.STATISTICS:
+        change = draws[name][key] - draws[reference][key]
+        value = float(points[name][key].mean() - points[reference][key].mean())
+        row[key] = {"value": value, "ci95": list(percentile(change))}
+    mean = {m: {key: float(points[m][key].mean()) for key in ("average", "worst_class")} for m in (name, reference)}
+    row["rho"] = rho(*mean[name].values(), *mean[reference].values())
+    row["per_class"] = _classes(flags[name], flags[reference], draws[name], draws[reference], labels, names)
+    return row
+
+
+def _classes(
+    own: np.ndarray, base: np.ndarray, own_draws: dict, base_draws: dict, labels: np.ndarray, names: list[str]
+) -> dict[str, Any]:
+    """Returns the difference of each class; McNemar's test only where both models have one seed."""
+    rows: dict[str, Any] = {}
+    single = len(own) == len(base) == 1
+    present = [c for c in range(len(names)) if np.any(labels == c)]
+    for c in present:
+        a, b = own[:, labels == c], base[:, labels == c]
+        change = own_draws["per_class"][:, c] - base_draws["per_class"][:, c]
+        row: dict[str, Any] = {"value": float(a.mean() - b.mean()), "ci95": list(percentile(change))}
+        if single:
+            better, worse = int((a & ~b).sum()), int((~a & b).sum())
+            row |= {"better": better, "worse": worse, "p": paired.mcnemar(better, worse)}
+        rows[names[c]] = row
+    if single:
+        adjusted = paired.holm([row["p"] for row in rows.values()])
+        for row, p in zip(rows.values(), adjusted, strict=True):
+            row["p_holm"] = p
+    return rows
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,84 @@
+"""Sentences for readers who are not from the field.
+
+wording.summary(result)     # ["Under attack ...", "The least protected class is cat ..."]
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fairat_tf.evaluation.summary import strongest
+from fairat_tf.metrics import intervals
+
+VERDICTS = {
+    "reliable": "No check found a sign that the attack failed. That is evidence, not proof, of robustness.",
+    "suspicious": "Some checks raise doubts: the true robustness may be lower than shown.",
+    "unreliable": "The attack failed in a known way: the figures overstate the robustness and prove nothing.",
+    "not checked": "The checks were not run.",
+}
+
+
+def percent(value: float | None) -> str:
+    """Returns a fraction as per cent with one decimal; a dash for nothing."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def span(bounds: Sequence[float], unit: str = " %") -> str:
+    """Returns an interval in words, in per cent."""
+    return f"95 % interval {100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}{unit}"
+
+
+def bounds(interval: Sequence[float]) -> str:
+    """Returns an interval as two numbers in per cent."""
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def allowed(norm: str, epsilon: float) -> str:
+    """Returns what the adversary may do to an image."""
+    if norm == "linf":
+        return (
+            f"every pixel value by at most {epsilon * 255:.3g}/255 ({100 * epsilon:.2g} % of the range; linf)"
+        )
+    return f"the image by at most {epsilon:.4g} in Euclidean length, pixel values in [0, 1] (l2)"
+
+
+def summary(result: Mapping[str, Any]) -> list[str]:
+    """Returns one to four sentences: the trust first if it is missing, then who is protected and who is not."""
+    name = strongest(result)
+    attack = result["attacks"][name]
+    status = result["verdict"]["status"]
+    sentences = []
+    if status in ("unreliable", "suspicious"):
+        sentences.append(VERDICTS[status])
+    worst = attack["worst_class"]
+    best = result["fairness"][name]["best_class"]
+    sentences.append(
+        f"Of 100 images, the model gets {_round(result['attacks']['clean']['accuracy'])} right as they are, and "
+        f"{_round(attack['accuracy'])} when every image may be changed a little to deceive it ({name})."
+    )
+    sentences.append(
+        f"The least protected class is {worst['name']}: {_round(worst['accuracy'])} of 100 stay right "
+        f"({span(worst['ci95'])}); the best protected is {best['name']} with {_round(best['accuracy'])}."
+    )
+    return [*sentences, _who(attack)]
+
+
+def _who(attack: Mapping[str, Any]) -> str:
+    """Returns the classes that are below the average beyond chance, all of them at once."""
+    below = clearly_below(attack)
+    if not below:
+        return "No class is below the average by more than chance explains."
+    return f"Below the average by more than chance explains: {', '.join(below)}."
+
+
+def clearly_below(attack: Mapping[str, Any]) -> list[str]:
+    """Returns the classes whose simultaneous 95 % upper bound lies below the average accuracy."""
+    rows = {name: row for name, row in attack["per_class"].items() if row["total"]}
+    right, total = (np.array([row[key] for row in rows.values()]) for key in ("correct", "total"))
+    high = intervals.simultaneous_upper(right, total)
+    return [name for name, bound in zip(rows, high, strict=True) if bound < attack["accuracy"]]
+
+
+def _round(value: float) -> str:
+    return f"{100 * value:.0f}"

@@ -1,0 +1,148 @@
+"""What a run tells a person before it starts and after it ends; plain text, 80 columns.
+
+    print(recipe(config, parts)); print(estimate(parts))
+"""
+
+import dataclasses
+import datetime
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import fairat_tf
+from fairat_tf.assembly import Parts
+from fairat_tf.attacks.pgd import loss_and_gradient
+from fairat_tf.config import Config
+from fairat_tf.objectives import losses
+
+_SAMPLE = 32  # examples with which the time is estimated
+
+
+def recipe(config: Config, parts: Parts) -> str:
+    """Returns the configuration in words, a line for each part."""
+    data, network, attack, how = config.data, config.network, config.attack, config.optimization
+    parameters = sum(int(np.prod(v.shape)) for v in parts.method.network.trainable_variables)
+    changed = ", ".join(f"{k}={v}" for k, v in config.options.items())
+    lines = [
+        f"{config.method} on {data.dataset}, seed {config.run.seed}",
+        f"  data       {len(parts.train)} train, {len(parts.validation_split)} validation, "
+        f"{len(parts.dataset.test)} test; {parts.dataset.num_classes} classes; batch {data.batch_size}; "
+        f"augmentation {data.weak_augmentation}",
+        f"  network    {network.network}, {parameters:,} parameters, {config.run.precision}",
+        f"  attack     PGD-{attack.steps}, {attack.norm}, epsilon {_pixels(attack.epsilon)}, "
+        f"step {_pixels(attack.step_size)}",
+        f"  schedule   {how.epochs} epochs, SGD {how.learning_rate:g} ({how.schedule}), momentum {how.momentum:g}, "
+        f"weight decay {how.weight_decay:g}, EMA {how.ema_decay:g}",
+    ]
+    if changed:
+        lines.append(f"  {config.method:<10} {changed}")
+    return "\n".join(_wrapped(line) for line in lines)
+
+
+def _wrapped(line: str, width: int = 79) -> str:
+    import textwrap
+
+    indent = " " * 13 if line.startswith("  ") else ""
+    return textwrap.fill(line, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False)
+
+
+def _pixels(value: float) -> str:
+    whole = value * 255
+    return f"{whole:.3g}/255" if abs(whole - round(whole, 2)) < 1e-6 else f"{value:.4g}"
+
+
+def estimate(parts: Parts) -> str:
+    """Returns a sentence with the time that training will take, from one timed gradient pass."""
+    config, method = parts.config, parts.method
+    size = min(_SAMPLE, config.data.batch_size)
+    images = tf.zeros([size, *parts.dataset.image_shape])
+    labels = tf.zeros([size], tf.int32)
+
+    @tf.function(autograph=False)
+    def gradient_pass() -> tf.Tensor:
+        return loss_and_gradient(method.inference, losses.cross_entropy, images, labels)[1]
+
+    gradient_pass()
+    began = time.perf_counter()
+    gradient_pass().numpy()
+    one = (time.perf_counter() - began) * config.data.batch_size / size
+    validation = len(parts.validation_split) / config.data.batch_size * (config.attack.validation_steps + 2)
+    epoch = one * (parts.steps * method.passes + validation) / parts.strategy.num_replicas_in_sync
+    return f"  time       about {_duration(epoch)} an epoch, {_duration(epoch * config.optimization.epochs)} in all"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+
+
+def environment() -> str:
+    """Returns JSON with versions, devices and the state of the source tree."""
+    packages = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "tensorflow-datasets")
+    facts: dict[str, Any] = {
+        "fairat_tf": fairat_tf.__version__,
+        "source": _revision(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in packages if _version(name)},
+        "platform": platform.platform(),
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "command": sys.argv[1:],
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    return json.dumps(facts, indent=2) + "\n"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _revision() -> str:
+    """Returns the git commit of the source tree, with "+changes" where files differ; "" outside one."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain"])
+        commit, changes = (
+            subprocess.run(c, cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for c in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return commit + ("+changes" if changes else "")
+
+
+def places(path: pathlib.Path, evaluated: bool) -> str:
+    """Returns where the results of a run lie and how to look at them."""
+    rows = {
+        "best/model.keras": "the network, for Keras alone",
+        "export/": "SavedModel: serve, probabilities, serve_uint8",
+        "metrics.jsonl": "each epoch's metrics; classwise.csv by class",
+        "evaluation/": "the table above as JSON and CSV",
+        "MODEL_CARD.md": "data, threat model, results, limits",
+    }
+    shown = {name: text for name, text in rows.items() if (path / name).exists()}
+    lines = [f"{path}/", *(f"  {name:<18}{text}" for name, text in shown.items())]
+    return "\n".join([*lines, f"TensorBoard: tensorboard --logdir {path}/tensorboard"])
+
+
+def configuration_table(config: Config) -> list[tuple[str, str]]:
+    """Returns (name, value) of every field, for reports."""
+    rows = [("method", config.method), *config.options.items()]
+    for section in config.sections().values():
+        rows += dataclasses.asdict(section).items()
+    return [(name, str(value)) for name, value in rows]

@@ -1,0 +1,177 @@
+"""RandAugment, TrivialAugment, AutoAugment and IDBH's table: what is drawn, and how often."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fairat_tf import rng
+from fairat_tf.augment import idbh
+from fairat_tf.augment.auto_augment import CIFAR10_POLICY, AutoAugment
+from fairat_tf.augment.operations import Op
+from fairat_tf.augment.rand_augment import RandAugment, TrivialAugment
+
+SHAPE = (32, 32, 3)
+MANY = 20000
+SIGNED = range(Op.SHEAR_X, Op.SHARPNESS + 1)
+
+
+def draw(augmentation: object, many: int = MANY) -> tuple[np.ndarray, np.ndarray]:
+    drawn = augmentation.draw(rng.key(0, "test"), many, SHAPE)
+    return drawn["op"].numpy(), drawn["magnitude"].numpy()
+
+
+def assert_shares(counts: np.ndarray, shares: object) -> None:
+    """Counts within five standard deviations of their expectation."""
+    expected = counts.sum() * np.broadcast_to(shares, counts.shape)
+    assert np.all(np.abs(counts - expected) <= 5 * np.sqrt(expected)), (counts, expected)
+
+
+def test_randaugment_operations_are_uniform_in_both_slots() -> None:
+    op, _ = draw(RandAugment(2, 8))
+    assert_shares(np.bincount(op[:, 0] * 14 + op[:, 1], minlength=196), 1 / 196)
+    assert op.max() == Op.EQUALIZE, "Invert is not among RandAugment's operations"
+
+
+def test_randaugment_magnitudes_and_signs() -> None:
+    """The magnitudes of bin 8 that the docstring lists, with a symmetric sign where there is one."""
+    op, magnitude = draw(RandAugment(2, 8))
+    sizes = {Op.SHEAR_X: 0.08, Op.TRANSLATE_Y: 150 / 331 * 32 * 8 / 30, Op.ROTATE: 8.0, Op.CONTRAST: 0.24}
+    sizes |= {Op.POSTERIZE: 7.0, Op.SOLARIZE: 187 / 255}
+    for chosen, size in sizes.items():
+        np.testing.assert_allclose(np.abs(magnitude[op == chosen]), size, rtol=1e-5)
+    for chosen in Op:
+        negative = magnitude[op == chosen] < 0
+        if chosen in SIGNED:
+            assert_shares(np.bincount(negative, minlength=2), 0.5)
+        else:
+            assert not negative.any()
+    shear = (op == Op.SHEAR_X).all(1)
+    signs = (magnitude[shear] < 0) @ [2, 1]
+    assert_shares(np.bincount(signs, minlength=4), 0.25)
+
+
+def test_randaugment_number_of_slots() -> None:
+    op, _ = draw(RandAugment(5, 3), 10)
+    assert op.shape == (10, 5)
+
+
+def test_trivialaugment_bins_are_uniform() -> None:
+    op, magnitude = draw(TrivialAugment())
+    assert_shares(np.bincount(op[:, 0], minlength=14), 1 / 14)
+    rotate = np.rint(np.abs(magnitude[op == Op.ROTATE]) / 135 * 30).astype(int)
+    assert_shares(np.bincount(rotate, minlength=31), 1 / 31)
+    bits = magnitude[op == Op.POSTERIZE].astype(int)
+    # 8 - round(bin / 5): bins 0-2 give 8, five bins each 7 to 3, bins 28-30 give 2.
+    assert_shares(np.bincount(bits, minlength=9), np.array([0, 0, 3, 5, 5, 5, 5, 5, 3]) / 31)
+    assert_shares(np.bincount(magnitude[(op == Op.SHEAR_X) & (magnitude != 0)] < 0, minlength=2), 0.5)
+
+
+def test_autoaugment_policies_probabilities_and_signs() -> None:
+    drawn = AutoAugment().draw(rng.key(0, "test"), 3 * MANY, SHAPE)
+    policy, op = drawn["policy"].numpy(), drawn["op"].numpy()
+    assert_shares(np.bincount(policy, minlength=25), 1 / 25)
+    for i, pair in enumerate(CIFAR10_POLICY):
+        for slot, (wanted, probability, _) in enumerate(pair):
+            mine = op[policy == i, slot]
+            assert set(mine) <= {wanted, Op.IDENTITY}
+            assert_shares(np.bincount(mine == wanted, minlength=2), [1 - probability, probability])
+    pair = op[policy == 9] == [Op.CONTRAST, Op.SHARPNESS]
+    assert_shares(
+        np.bincount(pair @ [2, 1], minlength=4), 0.16 + 0.08 * np.array([0, 1, 1, 2]) + [0, 0, 0, 0.04]
+    )
+
+
+def test_autoaugment_magnitudes() -> None:
+    """Of ten bins: Rotate 2 is 30 * 2 / 9 degrees, TranslateY 9 150 / 331 * 32 pixels, Solarize 2 7 / 9."""
+    drawn = AutoAugment().draw(rng.key(0, "test"), MANY, SHAPE)
+    policy, op, magnitude = (drawn[name].numpy() for name in ("policy", "op", "magnitude"))
+    for row, slot, wanted, size in (
+        (1, 0, Op.ROTATE, 30 * 2 / 9),
+        (3, 0, Op.SHEAR_Y, 0.3 * 8 / 9),
+        (21, 1, Op.TRANSLATE_Y, 150 / 331 * 32),
+        (14, 0, Op.SOLARIZE, 7 / 9),
+        (5, 1, Op.POSTERIZE, 8 - 3),  # round(4 / 9 * 7) = 3
+        (6, 1, Op.BRIGHTNESS, 0.7),
+    ):
+        mine = magnitude[(policy == row) & (op[:, slot] == wanted), slot]
+        assert len(mine) > 50
+        np.testing.assert_allclose(np.abs(mine), size, rtol=1e-5)
+        if wanted in SIGNED:
+            assert_shares(np.bincount(mine < 0, minlength=2), 0.5)
+
+
+def test_autoaugment_policy_is_the_published_one() -> None:
+    """Totals over the table, counted by hand in the paper's appendix."""
+    ops = np.array([[op for op, _, _ in pair] for pair in CIFAR10_POLICY])
+    assert len(CIFAR10_POLICY) == 25
+    counts = {Op(op).name: int(n) for op, n in zip(*np.unique(ops, return_counts=True), strict=True)}
+    assert counts == {
+        "SHEAR_Y": 2, "TRANSLATE_X": 2, "TRANSLATE_Y": 5, "ROTATE": 1, "BRIGHTNESS": 4, "COLOR": 5,
+        "CONTRAST": 2, "SHARPNESS": 5, "POSTERIZE": 1, "SOLARIZE": 4, "AUTOCONTRAST": 7, "EQUALIZE": 9,
+        "INVERT": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("table", [idbh.COLOR_BIASED, idbh.SHAPE_BIASED])
+def test_idbh_table(table: tuple) -> None:
+    op, magnitude = (part[:, 0] for part in draw(idbh.ColorShape(table), 2 * MANY))
+    shares = np.zeros(len(Op))
+    for row in table:
+        shares[row[0]] += row[1]
+    assert abs(shares.sum() - 1) < 1e-9
+    assert_shares(np.bincount(op, minlength=len(Op)), shares)
+    for chosen, _, low, high in table:
+        mine = magnitude[op == chosen]
+        if chosen in (Op.SHEAR_X, Op.SHEAR_Y, Op.ROTATE):
+            assert_shares(np.bincount(mine < 0, minlength=2), 0.5)
+            mine = np.abs(mine)
+        if chosen == Op.ROTATE:
+            assert_shares(np.bincount(mine.astype(int), minlength=high + 1)[1:], 1 / high)
+            assert (mine == np.round(mine)).all()
+        elif high:
+            value = np.arctan(mine) if mine.max() < 0.4 else mine + 1
+            assert low <= value.min() + 1e-6
+            assert value.max() <= high + 1e-6
+            assert_shares(np.histogram(value, 4, (low, high + 1e-6))[0], 0.25)
+
+
+def test_idbh_recipes() -> None:
+    weak, strong, svhn = idbh.idbh_weak(), idbh.idbh_strong(), idbh.idbh_svhn()
+    assert [type(step).__name__ for step in weak.steps] == [
+        "Flip",
+        "CropShift",
+        "ColorShape",
+        "RandomErasing",
+    ]
+    assert (weak.steps[1].high, strong.steps[1].high, svhn.steps[1].high) == (10, 10, 8)
+    assert [r.steps[3].probability for r in (weak, strong, svhn)] == [0.5, 1.0, 1.0]
+    assert [r.steps[3].largest for r in (weak, strong, svhn)] == [0.33, 0.33, 0.5]
+
+
+def test_fill_reaches_the_border() -> None:
+    """A move to the right by 14 of 32 pixels (bin 30) leaves `fill` on the left."""
+    images = tf.zeros([1, 32, 32, 3])
+    parameters = {"op": tf.constant([[int(Op.TRANSLATE_X)]]), "magnitude": tf.constant([[14.5]])}
+    for augmentation in (RandAugment(1, 30, 0.5), TrivialAugment(0.5), AutoAugment(0.5)):
+        got = augmentation.apply(images, parameters).numpy()[0, 0, :, 0]
+        assert got.tolist() == [0.5] * 14 + [0.0] * 18
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RandAugment(0, 8),
+        lambda: RandAugment(2, 31),
+        lambda: RandAugment(2, -1),
+        lambda: RandAugment(2, 8, 2.0),
+        lambda: TrivialAugment(-0.1),
+        lambda: AutoAugment(1.1),
+    ],
+)
+def test_impossible_values(make: object) -> None:
+    with pytest.raises(ValueError, match="received"):
+        make()
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

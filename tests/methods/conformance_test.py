@@ -1,0 +1,146 @@
+"""Every training method, whatever its name: one battery, on one device and on two.
+
+A method that is added to the table is tested here without an edit; options that a method cannot do
+without stand in NEEDS, and a name there that no longer exists fails.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fairat_tf import methods
+from fairat_tf.training_loop import Loop, Position
+from tests import support
+
+NAMES = methods.names()
+NEEDS: dict[str, dict] = {}
+STEPS = 4
+
+
+def made(name, strategy=None, **kwargs):
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        network = support.tiny_network(batch_norm=True, synchronized=strategy.num_replicas_in_sync > 1)
+        return support.make_method(name, network, num_examples=64, **NEEDS.get(name, {}), **kwargs)
+
+
+def trained(method, strategy=None, steps=STEPS, jit_compile=False):
+    loop = Loop(method, strategy or tf.distribute.get_strategy(), jit_compile=jit_compile)
+    split = support.tiny_split()
+    batches = [support.batch_of(split, 16, 16 * (i % 4)) for i in range(steps)]
+    whole = {key: tf.concat([b[key] for b in batches], 0) for key in batches[0]}
+    data = tf.data.Dataset.from_tensor_slices(whole).batch(16, drop_remainder=True)
+    loop.run(Position(), 1, lambda position: data, steps)
+    return loop
+
+
+def weights(method):
+    return [keras.ops.convert_to_numpy(v) for v in method.network.variables]
+
+
+def test_needs_names_only_methods_that_exist():
+    assert set(NEEDS) <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_moves_weights_counts_every_example_and_stays_finite(name):
+    method = made(name)
+    before = weights(method)
+    trained(method)
+    after = weights(method)
+    assert all(np.isfinite(w).all() for w in after)
+    assert max(np.abs(a - b).max() for a, b in zip(after, before, strict=True)) > 1e-4
+    assert method.train_confusion.matrix().sum() == 16 * STEPS
+    assert int(method.optimizer.iterations) == STEPS
+    np.testing.assert_array_equal(method.train_confusion.matrix().sum(1), [16] * 4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_train_step_returns_exactly_its_metrics(name):
+    method = made(name)
+    logs = method.train_step(support.batch_of(support.tiny_split()))
+    assert {k: float(v) for k, v in logs.items()} == {
+        k: float(v) for k, v in method.results(method.train_metrics).items()
+    }
+    assert float(logs["loss"]) > 0.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_devices_equal_one(name, mirrored):
+    one = made(name)
+    trained(one, steps=1)
+    two = made(name, mirrored)
+    trained(two, mirrored, steps=1)
+    for a, b in zip(weights(one), weights(two), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for a, b in zip(one.train_metrics, two.train_metrics, strict=True):
+        np.testing.assert_allclose(a.per_class(), b.per_class(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_xla_equals_graph(name):
+    graph, compiled = made(name), made(name)
+    trained(graph, steps=2)
+    trained(compiled, steps=2, jit_compile=True)
+    for a, b in zip(weights(graph), weights(compiled), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(name):
+    first, second, other = made(name), made(name), made(name, seed=1)
+    for method in (first, second, other):
+        trained(method)
+    for a, b in zip(weights(first), weights(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    if first.adversarial:
+        assert any(not np.array_equal(a, b) for a, b in zip(weights(first), weights(other), strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_validation_counts_every_example_once_and_changes_no_weight(name):
+    method = made(name)
+    before = weights(method)
+    split = support.tiny_split(24)
+    batch = support.batch_of(split, 16) | {"mask": tf.constant([1.0] * 16)}
+    last = support.batch_of(split, 16, 8) | {"mask": tf.constant([0.0] * 8 + [1.0] * 8)}
+    method.test_step(batch)
+    logs = method.test_step(last)
+    assert method.clean.matrix().sum() == method.robust.matrix().sum() == 24
+    assert {"clean_accuracy", "robust_accuracy", "robust_worst_class"} <= set(logs)
+    for a, b in zip(weights(method), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keras_fit_and_evaluate_work(name):
+    method = made(name)
+    split = support.tiny_split()
+    data = tf.data.Dataset.from_tensor_slices(support.batch_of(split, 64)).batch(16, drop_remainder=True)
+    history = method.fit(data, epochs=2, validation_data=data, verbose=0).history
+    assert len(history["loss"]) == 2 and "val_robust_worst_class" in history
+    assert method.predict(np.zeros((3, *support.SHAPE), np.float32), verbose=0).shape == (3, support.CLASSES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_documented_and_checked(name):
+    for field in dataclasses.fields(methods.get(name).Options):
+        assert field.metadata["help"], field.name
+    with pytest.raises((TypeError, ValueError)):
+        made(name, no_such_option=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_moving_average_is_what_is_evaluated(name):
+    method = made(name, ema_decay=0.5)
+    trained(method, steps=3)
+    average = [keras.ops.convert_to_numpy(v) for v in method.evaluated_network.variables]
+    assert any(not np.array_equal(a, b) for a, b in zip(average, weights(method), strict=True))
+    assert not method.evaluated_network.trainable_variables
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

@@ -1,0 +1,74 @@
+"""The hard mask against hand-made tables, ties and edges included."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fairat_tf.objectives import selection
+
+TABLE = [
+    # scores, fraction, chosen rows: k = max(1, round half up), ties to the lower index
+    ([3.0, 1.0, 2.0, 4.0], 0.5, [0, 3]),
+    ([1.0, 1.0, 1.0, 1.0], 0.5, [0, 1]),
+    ([0.0, 5.0, 5.0, 5.0], 0.25, [1]),
+    ([2.0, 7.0, 7.0, 1.0, 7.0], 0.5, [1, 2, 4]),  # 2.5 rounds to 3
+    ([1.0, 2.0, 3.0], 0.01, [2]),
+    ([1.0, 2.0, 3.0], 1.0, [0, 1, 2]),
+    ([-1.0, -3.0, -2.0], 0.34, [0]),
+    ([float("inf"), 0.0, float("inf"), 9.0], 0.5, [0, 2]),
+]
+
+
+@pytest.mark.parametrize(("scores", "fraction", "rows"), TABLE)
+@pytest.mark.parametrize("jit", [False, True])
+def test_topk_table(scores, fraction, rows, jit):
+    choose = tf.function(lambda s: selection.topk(s, fraction), jit_compile=jit)
+    assert np.flatnonzero(choose(tf.constant(scores))).tolist() == rows
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+@pytest.mark.parametrize("fraction", [0.01, 0.3, 0.5, 0.99, 1.0])
+def test_topk_has_exactly_k_and_no_lower_score_inside(size, fraction):
+    scores = np.random.default_rng(size).integers(0, 4, size).astype(np.float32)
+    mask = selection.topk(tf.constant(scores), fraction).numpy()
+    assert mask.sum() == min(size, max(1, int(np.floor(fraction * size + 0.5))))
+    if not mask.all():
+        assert scores[mask].min() >= scores[~mask].max()
+
+
+def test_groups_choose_within_each_group():
+    scores = tf.constant([9.0, 8.0, 7.0, 6.0, 1.0, 2.0, 2.0, 0.0])
+    assert np.flatnonzero(selection.in_groups(scores, 0.5, 4)).tolist() == [0, 1, 5, 6]
+    with pytest.raises(ValueError, match="hard_group 3 must divide"):
+        selection.in_groups(scores, 0.5, 3)
+
+
+def test_mean_and_quantile_by_hand():
+    scores = tf.constant([1.0, 2.0, 3.0, 6.0])
+    assert selection.above_mean(scores).numpy().tolist() == [False, False, False, True]
+    assert float(selection.quantile(scores, 0.5)) == 3.0
+    assert selection.above_mean(tf.fill([3], 2.0)).numpy().tolist() == [False] * 3
+
+
+def test_lowest_classes_ties_go_to_the_lower_class():
+    assert selection.lowest_classes(tf.constant([0.5, 0.1, 0.1, 0.9]), 0.25).numpy().tolist() == [False, True, False, False]
+
+
+def test_replicas_choose_what_one_device_chooses(mirrored):
+    scores = np.array([5, 1, 7, 7, 3, 7, 0, 2], np.float32)
+    expected = selection.topk(tf.constant(scores), 0.5).numpy()
+
+    @tf.function
+    def choose(part):
+        mask = selection.topk(selection.global_scores(part), 0.5)
+        return selection.local(mask, part.shape[0])
+
+    parts = mirrored.experimental_distribute_values_from_function(
+        lambda context: tf.constant(scores[4 * context.replica_id_in_sync_group :][:4])
+    )
+    got = mirrored.experimental_local_results(mirrored.run(choose, (parts,)))
+    assert np.concatenate(got).tolist() == expected.tolist()
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

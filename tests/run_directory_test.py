@@ -1,0 +1,63 @@
+"""A run directory belongs to one process and one configuration."""
+
+import dataclasses
+
+import pytest
+
+from fairat_tf import errors
+from fairat_tf.config import Attack, Config, Data, Optimization, Run
+from fairat_tf.run_directory import RunDirectory, default_path
+
+
+def test_a_second_process_is_kept_off(tmp_path):
+    with (
+        RunDirectory(tmp_path / "run"),
+        pytest.raises(errors.StorageError, match="in use by another process"),
+        RunDirectory(tmp_path / "run"),
+    ):
+        pass
+    with RunDirectory(tmp_path / "run"):
+        pass
+
+
+def test_the_same_configuration_may_go_on_and_another_is_refused_with_the_difference(tmp_path):
+    config = Config(optimization=Optimization(epochs=3), options={"hard_fraction": 0.5})
+    with RunDirectory(tmp_path / "run") as run:
+        run.claim(config)
+        run.claim(config)
+        run.claim(dataclasses.replace(config, run=Run(run_dir="elsewhere", checkpoint_minutes=1.0)))
+        other = dataclasses.replace(
+            config, attack=Attack(steps=7), options={"hard_fraction": 0.25}, data=Data(dataset="svhn")
+        )
+        with pytest.raises(errors.StorageError) as refused:
+            run.claim(other)
+    for part in ("steps: 10 there, 7 asked for", "options.hard_fraction: 0.5 there, 0.25", "dataset"):
+        assert part in str(refused.value)
+    assert refused.value.exit_code == 7
+
+
+def test_a_foreign_config_file_is_not_overwritten(tmp_path):
+    path = tmp_path / "run/config.json"
+    path.parent.mkdir()
+    path.write_text('{"something": "else"}')
+    with RunDirectory(tmp_path / "run") as run, pytest.raises(errors.StorageError, match="choose another"):
+        run.claim(Config())
+    assert path.read_text() == '{"something": "else"}'
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path)
+    run.write("a.txt", "old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError):
+        run.write("a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_default_paths_name_data_and_method_and_do_not_repeat():
+    config = Config(data=Data(dataset="folder:/data/x y"), method="pgd_at")
+    assert default_path(config).startswith("runs/folder--data-x y-pgd_at-")
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
