@@ -74,18 +74,30 @@ class Checkpoints:
 
     def _packed(self) -> bytes:
         buffer = io.BytesIO()
-        values = {f"v{i:05d}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.variables)}
+        values = {}
+        for i, variable in enumerate(self.variables):
+            first, *others = (component.numpy() for component in _components(variable))
+            values[f"v{i:05d}"] = first
+            if any(not np.array_equal(first, other, equal_nan=True) for other in others):
+                values |= {f"v{i:05d}-{replica}": other for replica, other in enumerate(others, 1)}
         np.savez(buffer, **values)
         return buffer.getvalue()
 
     def _unpack(self, content: bytes) -> None:
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
-            if len(saved.files) != len(self.variables):
-                raise ValueError(
-                    f"the checkpoint holds {len(saved.files)} variables, this run has {len(self.variables)}"
-                )
+            count = sum("-" not in name for name in saved.files)
+            if count != len(self.variables):
+                raise ValueError(f"the checkpoint holds {count} variables, this run has {len(self.variables)}")
             for i, variable in enumerate(self.variables):
-                variable.assign(saved[f"v{i:05d}"])
+                for replica, component in enumerate(_components(variable)):
+                    name = f"v{i:05d}-{replica}"
+                    component.assign(saved[name if name in saved.files else f"v{i:05d}"])
+
+
+def _components(variable: Any) -> list[Any]:
+    """Returns the variable of each replica: sums that are kept apart must not be added up and split again."""
+    plain = variable.value if isinstance(variable, keras.Variable) else variable
+    return list(getattr(plain, "values", (plain,)))
 
 
 def _verified(folder: pathlib.Path) -> dict[str, bytes] | None:

@@ -160,6 +160,7 @@ class Command:
             return 128 + signal.SIGINT
 
     def _parse(self, argv: list[str]) -> list[str]:
+        self.flags.unparse_flags()
         try:
             rest = self.flags(argv)[1:]
         except flags.Error as error:

@@ -194,7 +194,7 @@ def _from_saved_model(path: Path, endpoint: str, trust: bool) -> Model:
         return tf.cast(call(images), tf.float32)
 
     files = sorted(p for p in path.rglob("*") if p.is_file())
-    variables = getattr(loaded, "variables", None) or function.variables
+    variables = getattr(loaded, "variables", None) or getattr(function, "variables", ())
     return Model(
         logits_fn=_Keeping(logits_fn, loaded),
         path="",
@@ -243,7 +243,7 @@ def _without_last_activation(model: Any) -> Any | None:
     if isinstance(last, keras.layers.Softmax) or (
         isinstance(last, keras.layers.Activation) and name == "softmax"
     ):
-        return keras.Model(model.inputs, last.input)
+        return keras.Model(model.inputs[0], last.input)
     if name == "softmax":
         last.activation = keras.activations.linear
         return model

@@ -117,7 +117,7 @@ class Loop:
         watchers.on_train_end()
 
     def _epoch(self, batches: tf.data.Dataset, start: Position, watchers: Any) -> dict[str, float]:
-        looked = time.monotonic()
+        looked, step = time.monotonic(), start.step - 1
         for step, batch in enumerate(self._distributed(batches), start.step):
             watchers.on_train_batch_begin(step)
             self._train_step(batch)

@@ -625,10 +625,12 @@ def freeze(flags: argparse.Namespace) -> list[dict]:
 
 
 def _loss(objective: str, logits: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    import tensorflow as tf
+
     from fairat_tf import objectives
     from fairat_tf.objectives import losses
 
-    labels = arrays["labels"].astype(np.int32)
+    labels, logits = tf.constant(arrays["labels"], tf.int32), tf.constant(logits)
     if objective == "targeted_dlr":
         return losses.targeted_dlr(logits, labels, arrays["targets"]).numpy()
     return objectives.get(objective)(logits, labels).numpy()

@@ -22,7 +22,8 @@ class ClasswiseHistory(keras.callbacks.Callback):
     and their robust accuracy (-1 where the most uncertain class is always the least robust).
 
     Attributes:
-      train, validation: metric name -> float [K] (NaN where a class had no examples).
+      train, validation: metric name -> float [K] (NaN where a class had no examples); `validation` is
+        empty in an epoch without validation.
       confusion: counts [K, K] of the attacked validation images, true class by predicted class.
     """
 
@@ -36,7 +37,7 @@ class ClasswiseHistory(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begins a record."""
-        self._validated = False
+        self._validated, self.validation = False, {}
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Takes the training values before validation resets the metrics."""

@@ -26,5 +26,5 @@ class MethodHooks(keras.callbacks.Callback):
         self.model.on_epoch_begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tells the method, with the class-wise values of training."""
-        self.model.on_epoch_end(epoch, self._history.train)
+        """Tells the method, with the class-wise values of training and validation."""
+        self.model.on_epoch_end(epoch, self._history.train, self._history.validation)

@@ -94,7 +94,7 @@ def quantised_smoothly(logits_fn: LogitsFn) -> LogitsFn:
     """Steps that are flat between 8 levels but differentiable, so that the gradient exists and is zero."""
 
     def weakened(images: tf.Tensor) -> tf.Tensor:
-        levels = [tf.sigmoid((images * 7.0 - (step + 0.5)) * 2000.0) for step in range(7)]
+        levels = [tf.sigmoid((images * 7.0 - (step + 0.5)) * 1e5) for step in range(7)]
         return logits_fn(tf.add_n(levels) / 7.0)
 
     return weakened
@@ -137,7 +137,7 @@ def run(seed: int = 0, examples: int = 240) -> list[dict[str, Any]]:
 def evaluated(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any]:
     """Returns the evaluation of a planted model; a model without gradients is judged on its natural accuracy."""
     bench = Bench(logits_fn, images[:1], labels[:1])
-    attacks = ("fgsm", "pgd20") if probes.differentiable(bench) else ()
+    attacks = ("fgsm", "pgd20", "cw20") if probes.differentiable(bench) else ()
     return eval_lib.evaluate(
         logits_fn, images, labels, CLASSES, attacks=attacks, epsilon=EPSILON, checks="full", seed=seed
     )

@@ -4,7 +4,8 @@
     finding = zero_gradients(sample)
 
 Limits, in one place: a warning from 1 point of the sample (3 of a class), a failure from 3 points (10 of
-a class), each with a least number of examples. A failure of the attack on one class is what a good
+a class), each with a least number of examples. A stronger attack may find more, 2 (8) and 6 (20) points:
+attacks do differ by that much on sound models. A failure of the attack on one class is what a good
 average hides best, so wherever examples can be told apart, they are counted by class.
 """
 
@@ -22,6 +23,8 @@ from fairat_tf.evaluation.checks import FAIL, PASS, WARN, Check, Finding, excess
 
 _WHOLE = {"warn": (2, 0.01), "fail": (4, 0.03)}
 _CLASS = {"warn": (2, 0.03), "fail": (3, 0.10)}
+_STRONGER_WHOLE = {"warn": (2, 0.02), "fail": (5, 0.06)}
+_STRONGER_CLASS = {"warn": (3, 0.08), "fail": (5, 0.20)}
 _ZERO = {"warn": (1, 0.01), "fail": (3, 0.10)}
 
 
@@ -221,7 +224,7 @@ def stronger_attack(sample: Sample) -> Finding:
     left = sample.evaluated() == 1
     harder = sample.correct_under(sample.bench.epsilon, sample.bench.norm, steps=40, restarts=2)
     broken = left & ~harder
-    level, classes = sample.judged(broken, np.ones_like(left), _WHOLE, _CLASS)
+    level, classes = sample.judged(broken, np.ones_like(left), _STRONGER_WHOLE, _STRONGER_CLASS)
     message = f"PGD-40 and CW-40 with two starts break {broken.sum()} of {left.sum()} examples that were left"
     return Finding(level, message, classes, float(broken.sum() / len(left)))
 
@@ -232,10 +235,12 @@ def doubled_steps(sample: Sample) -> Finding:
         return Finding(None, "not run: no gradients")
     epsilon, norm = sample.bench.epsilon, sample.bench.norm
     before, after = (sample.attacked("pgd", epsilon, norm, steps=steps) for steps in (20, 40))
-    gained = sample.clean.correct & before & ~after
-    level, classes = sample.judged(gained, np.ones_like(gained), _WHOLE, _CLASS)
-    message = f"doubling the steps from 20 to 40 breaks {gained.sum()} further of {len(gained)} examples"
-    return Finding(min(level, WARN), message, np.minimum(classes, WARN))
+    gained, lost = sample.clean.correct & before & ~after, sample.clean.correct & ~before & after
+    net = np.maximum(sample.count(gained) - sample.count(lost), 0)
+    everyone = np.ones_like(gained)
+    level = int(excess(max(gained.sum() - lost.sum(), 0), len(gained), **_WHOLE))
+    message = f"40 steps break {gained.sum()} of {len(gained)} examples that 20 do not, and miss {lost.sum()}"
+    return Finding(min(level, WARN), message, np.minimum(excess(net, sample.count(everyone), **_CLASS), WARN))
 
 
 def black_box(sample: Sample) -> Finding:

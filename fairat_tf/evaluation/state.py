@@ -31,7 +31,11 @@ class Store:
     def __init__(self, directory: str | Path | None, identity: Mapping[str, Any]):
         self._directory = Path(directory) if directory else None
         if self._directory:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                message = f"{self._directory} cannot be made: {error.strerror or error}"
+                raise errors.StorageError(message) from error
             wanted = json.dumps(dict(identity), sort_keys=True, indent=1)
             self._check(self._directory / "identity.json", wanted)
 

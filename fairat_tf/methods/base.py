@@ -10,65 +10,33 @@ what is saved and served). `train_step` is a template:
     batch -> `training_batch` (what to train on) -> `per_example_loss` -> divide by the size of the
     global batch -> gradient -> optimiser -> EMA -> `observe` -> metrics
 
+    `per_example_loss`: class weight * (a * error + b * beta * boundary), with error, boundary and beta
+    from the method's `objective` (PGD-AT, TRADES, MART) and (a, b) from `term_weights`
+
+AWP, the moving average, label smoothing and class weights stand here, so every method has them.
+
 The loss is a sum over examples divided by the number of examples in the *global* batch: a mean
 over the replica's own examples would step N times too far with N replicas. While examples are
 attacked BatchNorm runs in inference mode (moving statistics, which do not change); the one pass
 that is differentiated runs in training mode.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fairat_tf import config, optimization, rng
-from fairat_tf.attacks.pgd import misclassified
-from fairat_tf.metrics.classwise import ClassMean, Confusion
-from fairat_tf.objectives import losses, selection
-
-
-class Batch(NamedTuple):
-    """What comes in: images [B, H, W, C] in [0, 1], labels int32 [B], index int32 [B], mask [B].
-
-    `index` is the example's row in the training set (None where the data does not tell);
-    `mask` is 0 for the padding of an evaluation batch.
-    """
-
-    images: tf.Tensor
-    labels: tf.Tensor
-    index: tf.Tensor | None
-    mask: tf.Tensor
-
-
-class Examples(NamedTuple):
-    """What is trained on: M rows, the first B of which belong to the batch's own examples.
-
-    `images` and `natural` are [M, H, W, C] (after and before the attack), `labels` int32 [M],
-    `present` [M] is 1, or 0 for a row that only fills the static shape; `hard` bool [B] and
-    `scores` [B] say who was found hard.
-    """
-
-    images: tf.Tensor
-    natural: tf.Tensor
-    labels: tf.Tensor
-    present: tf.Tensor
-    hard: tf.Tensor
-    scores: tf.Tensor
-
-
-def unpack(data: Any) -> Batch:
-    """Returns the batch from a dict of `fairat_tf.data.pipeline` or an (images, labels) pair."""
-    if not isinstance(data, dict):
-        data = dict(zip(("image", "label"), data, strict=False))
-    labels = tf.cast(data["label"], tf.int32)
-    return Batch(
-        images=data["image"],
-        labels=labels,
-        index=data.get("index"),
-        mask=data.get("mask", tf.ones(tf.shape(labels))),
-    )
+from fairat_tf.methods import awp
+from fairat_tf.methods import class_weights as weighting
+from fairat_tf.methods.batches import Batch, Examples, plain_examples, unpack
+from fairat_tf.methods.measuring import Measured
+from fairat_tf.methods.options import Plain
+from fairat_tf.objectives import robust, selection
 
 
 def replicas() -> int:
@@ -76,7 +44,7 @@ def replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-class Method(keras.Model):
+class Method(Measured):
     """A training method. Subclasses override hooks and name their options in `Options`.
 
     Args:
@@ -88,14 +56,21 @@ class Method(keras.Model):
         0 means none. Where there is one, validation and export use it.
       validation_attack: attack used in `test_step`; None means `attack`.
       num_examples: size of the training set, for methods that remember each example.
+      epochs: length of the run, of which warm-ups and switch points are fractions.
+      awp_gamma: adversarial weight perturbation, relative to the weights (`methods.awp`); 0 means none.
+      awp_warmup: share of the run without it at the beginning.
+      label_smoothing: s: labels become (1 - s) * one-hot + s / K in the loss (not in the attack).
+      class_label_smoothing: c: adds c * t_k to the s of class k, t_k its robust accuracy in training in the
+        last epoch, so that hard classes keep the sharper labels (the direction of ABSLD, arXiv 2312.05508,
+        which sharpens the teacher's labels of hard classes; the formula is ours).
+      class_weights: "", K numbers or "inverse:POWER"; see `methods.class_weights`.
       **options: values for the fields of `Options`.
     """
 
-    @dataclasses.dataclass(frozen=True)
-    class Options:
-        """A method without options of its own."""
-
+    Options: type = Plain
     adversarial = True  # whether the batch is attacked, and so "robust" is what training shows
+    scale_steps = False  # whether the attack's steps scale with the radius that `epsilon_for` gives
+    fine_tunes = False  # whether the method is meant to start from a trained network
 
     def __init__(
         self,
@@ -106,6 +81,12 @@ class Method(keras.Model):
         ema_decay: float = 0.0,
         validation_attack: Callable[..., tf.Tensor] | None = None,
         num_examples: int = 0,
+        epochs: int = 1,
+        awp_gamma: float = 0.0,
+        awp_warmup: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_label_smoothing: float = 0.0,
+        class_weights: str = "",
         **options: Any,
     ):
         super().__init__(name=type(self).__name__.lower())
@@ -113,15 +94,29 @@ class Method(keras.Model):
         config.check(self.options)
         if not 0.0 <= ema_decay < 1.0:
             raise ValueError(f"ema_decay must be in [0, 1); received {ema_decay!r}")
+        if not 0.0 <= label_smoothing + class_label_smoothing <= 1.0:
+            raise ValueError(
+                "label_smoothing + class_label_smoothing must be in [0, 1]; received "
+                f"{label_smoothing!r} + {class_label_smoothing!r}"
+            )
+        self.objective = self.options.objective()
         self.network = network
-        self.attack = attack
+        self.attack = dataclasses.replace(attack, scale_step=True) if self.scale_steps else attack
         self.validation_attack = validation_attack or attack
         self.num_classes = num_classes
         self.seed = seed
         self.ema_decay = ema_decay
         self.num_examples = num_examples
-        self.ema_network = _copy(network) if ema_decay else None
+        self.epochs = epochs
+        self.awp_gamma, self.awp_warmup = awp_gamma, awp_warmup
+        self.label_smoothing, self.class_label_smoothing = label_smoothing, class_label_smoothing
+        self.class_weights = class_weights
+        self.ema_network = copy_of(network) if ema_decay else None
         self.epoch = self._state("epoch", (), "int32")
+        self.class_accuracy = self._state("class_accuracy", (num_classes,))
+        self.class_weight = self._state("class_weight", (num_classes,), initial=1.0)
+        if class_weights:
+            self.class_weight.assign(weighting.first(class_weights, num_classes))
         self._add_metrics()
         self.built = True
 
@@ -137,16 +132,6 @@ class Method(keras.Model):
             name=name,
         )
 
-    def _add_metrics(self) -> None:
-        view = "robust" if self.adversarial else "clean"
-        self.train_loss = ClassMean("loss", self.num_classes)
-        self.train_confusion = Confusion(view, self.num_classes)
-        self.clean = Confusion("clean", self.num_classes)
-        self.robust = Confusion("robust", self.num_classes)
-        self.clean_loss = ClassMean("clean_loss", self.num_classes)
-        self.robust_loss = ClassMean("robust_loss", self.num_classes)
-        self.uncertainty = ClassMean("entropy", self.num_classes)
-
     # ---- what a method may change -------------------------------------------------------------
 
     def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
@@ -155,9 +140,33 @@ class Method(keras.Model):
         return plain_examples(batch, adversarial)
 
     def per_example_loss(self, examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns (loss [M], logits [M, K]) of the pass that is differentiated; here: cross-entropy."""
+        """Returns (loss [M], logits [M, K] of the examples) of the pass that is differentiated."""
+        labels = examples.labels
+        natural = self.network(examples.natural, training=True) if self.objective.needs_natural else None
         logits = self.network(examples.images, training=True)
-        return losses.cross_entropy(logits, examples.labels), logits
+        terms = self.objective.terms(logits, natural, labels, self.targets(labels))
+        on_error, on_boundary = self.term_weights(examples, logits, terms)
+        loss = on_error * terms.error + on_boundary * self.objective.beta * terms.boundary
+        if self.class_weights:
+            loss *= self.of_class(self.class_weight, labels)
+        return loss, logits
+
+    def term_weights(self, examples: Examples, logits: tf.Tensor, terms: robust.Terms) -> tuple[Any, Any]:
+        """Returns the weights of error and boundary term, [M] or floats; do not let gradients through."""
+        return 1.0, 1.0
+
+    def targets(self, labels: tf.Tensor) -> tf.Tensor:
+        """Returns what the loss trains towards: the labels int32 [M], or soft ones [M, K]."""
+        if not self.label_smoothing and not self.class_label_smoothing:
+            return labels
+        by_class = self.label_smoothing + self.class_label_smoothing * tf.convert_to_tensor(
+            self.class_accuracy
+        )
+        return robust.smoothed(labels, tf.gather(by_class, labels), self.num_classes)
+
+    def attack_objective(self, images: tf.Tensor, labels: tf.Tensor) -> Callable[..., tf.Tensor] | None:
+        """Returns what the attack in training maximises, (logits, labels) -> [B]; None: the attack's own."""
+        return self.objective.attack_loss(lambda: self.inference(images))
 
     def epsilon_for(self, labels: tf.Tensor) -> Any:
         """Returns the radius for each example, [B] or a float; None means the attack's own."""
@@ -170,20 +179,46 @@ class Method(keras.Model):
         """Is called on the host before an epoch (counted from 0)."""
         self.epoch.assign(epoch)
 
-    def on_epoch_end(self, epoch: int, classwise: dict[str, Any]) -> None:
-        """Is called on the host after an epoch with its class-wise values, name -> float [K]."""
+    def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
+        """Is called on the host after an epoch with its class-wise values, metric name -> float [K].
+
+        `validation` is empty where there was none. Subclasses call this one too.
+        """
+        accuracy = np.nan_to_num(train[self.train_confusion.name], nan=1.0)
+        self.class_accuracy.assign(accuracy)
+        weights = weighting.next_weights(self.class_weights, accuracy)
+        if weights is not None:
+            self.class_weight.assign(weights)
 
     @property
     def passes(self) -> float:
         """About how many gradient passes over the batch one step costs, for estimates of time."""
-        return float(getattr(self.attack, "steps", 10)) + 1.5
+        attack = float(getattr(self.attack, "steps", 10)) + 0.5 * self.objective.attacks_prediction
+        return attack + self.training_passes
+
+    @property
+    def training_passes(self) -> float:
+        """The part of `passes` that comes after the attack; a gradient by the weights counts 1.5."""
+        return 1.5 * (1 + self.objective.needs_natural) * (2 if self.awp_gamma else 1)
 
     # ---- the template ---------------------------------------------------------------------------
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor, seed: rng.Seed) -> tf.Tensor:
         """Returns adversarial examples against the network as it is, BatchNorm in inference mode."""
-        adversarial = self.attack(self.inference, images, labels, seed, epsilon=self.epsilon_for(labels))
+        loss = self.attack_objective(images, labels)
+        own = {} if loss is None else {"loss": loss}
+        adversarial = self.attack(
+            self.inference, images, labels, seed, epsilon=self.epsilon_for(labels), **own
+        )
         return tf.stop_gradient(adversarial)
+
+    def of_class(self, values: Any, labels: tf.Tensor) -> tf.Tensor:
+        """Returns the value of each example's class, [B], from a variable or tensor [K]."""
+        return tf.gather(tf.convert_to_tensor(values), labels)
+
+    def epoch_at(self, fraction: float) -> int:
+        """Returns the epoch, from 0, with which the part of the run after `fraction` of it begins."""
+        return int(fraction * self.epochs + 0.5)
 
     def inference(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the training network's logits, BatchNorm in inference mode."""
@@ -196,7 +231,11 @@ class Method(keras.Model):
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logits [B, K] of the evaluated network (of the network itself in training)."""
-        return self.network(images, training=True) if training else self.evaluated_network(images, training=False)
+        return (
+            self.network(images, training=True)
+            if training
+            else self.evaluated_network(images, training=False)
+        )
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Runs one step of training on a batch and returns the training metrics."""
@@ -204,15 +243,30 @@ class Method(keras.Model):
         seed = rng.key(self.seed, "train_step", self.optimizer.iterations)
         examples = self.training_batch(batch, seed)
         variables = self.network.trainable_variables
-        with tf.GradientTape() as tape:
-            loss, logits = self.per_example_loss(examples)
-            objective = self._share_of_mean(loss, examples)
-        self.optimizer.apply(tape.gradient(objective, variables), variables)
+        with self._perturbed_weights(examples):
+            gradients, loss, logits = self._gradients(examples)
+        self.optimizer.apply(gradients, variables)
         if self.ema_network is not None:
             self._update_ema()
         self._update_train_metrics(batch, examples, loss, logits)
         self.observe(batch, examples, loss, logits)
         return self.results(self.train_metrics)
+
+    def _gradients(self, examples: Examples) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Returns (gradients of this replica's share of the loss, loss [M], logits [M, K])."""
+        with tf.GradientTape() as tape:
+            loss, logits = self.per_example_loss(examples)
+            objective = self._share_of_mean(loss, examples)
+        return tape.gradient(objective, self.network.trainable_variables), loss, logits
+
+    @contextlib.contextmanager
+    def _perturbed_weights(self, examples: Examples) -> Iterator[None]:
+        if not self.awp_gamma:
+            yield
+            return
+        gamma = tf.where(self.epoch >= self.epoch_at(self.awp_warmup), self.awp_gamma, 0.0)
+        with awp.perturbed(self.network, lambda: self._gradients(examples)[0], gamma):
+            yield
 
     def _share_of_mean(self, loss: tf.Tensor, examples: Examples) -> tf.Tensor:
         """Returns this replica's part of the mean over the global batch, plus regularisation losses."""
@@ -223,8 +277,11 @@ class Method(keras.Model):
         return value
 
     def _update_ema(self) -> None:
-        decay = optimization.ema_decay(self.ema_decay, self.optimizer.iterations)
-        optimization.ema_update(self.ema_network.variables, self.network.variables, decay)
+        optimization.ema_update(self.ema_network.variables, self.network.variables, self.average_decay())
+
+    def average_decay(self) -> tf.Tensor:
+        """Returns the decay of the moving average in this step, scalar."""
+        return optimization.ema_decay(self.ema_decay, self.optimizer.iterations)
 
     def _update_train_metrics(
         self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor
@@ -234,80 +291,9 @@ class Method(keras.Model):
         self.train_loss.update_state(examples.labels, loss, examples.present)
         self.train_confusion.update_state(batch.labels, predictions)
 
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Runs one step of validation, clean and attacked, and returns the validation metrics."""
-        batch = unpack(data)
-        network = self.evaluated_network
-        seed = rng.key(self.seed, "validation")
 
-        def logits_fn(images: tf.Tensor) -> tf.Tensor:
-            return network(images, training=False)
-
-        adversarial = self.validation_attack(logits_fn, batch.images, batch.labels, seed)
-        clean, robust = logits_fn(batch.images), logits_fn(adversarial)
-        self.uncertainty.update_state(batch.labels, losses.entropy(clean), batch.mask)
-        for logits, confusion, mean in (
-            (clean, self.clean, self.clean_loss),
-            (robust, self.robust, self.robust_loss),
-        ):
-            confusion.update_state(batch.labels, tf.argmax(logits, -1, tf.int32), batch.mask)
-            mean.update_state(batch.labels, losses.cross_entropy(logits, batch.labels), batch.mask)
-        self.observe_validation(batch, logits_fn, ~misclassified(clean, batch.labels))
-        return self.results(self.validation_metrics)
-
-    def observe_validation(self, batch: Batch, logits_fn: Callable[..., tf.Tensor], right: tf.Tensor) -> None:
-        """Sees a validation batch and which of its plain images [B] were classified rightly."""
-
-    # ---- metrics --------------------------------------------------------------------------------
-
-    @property
-    def train_metrics(self) -> list[keras.metrics.Metric]:
-        """Metrics that `train_step` updates."""
-        return [self.train_loss, self.train_confusion]
-
-    @property
-    def validation_metrics(self) -> list[keras.metrics.Metric]:
-        """Metrics that `test_step` updates."""
-        return [self.clean, self.robust, self.clean_loss, self.robust_loss, self.uncertainty]
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """All metrics of the method."""
-        return [*self.train_metrics, *self.validation_metrics]
-
-    @property
-    def state(self) -> list[Any]:
-        """All variables that a checkpoint needs: weights, method state, metric sums, optimiser."""
-        sums = [variable for metric in self.metrics for variable in metric.variables]
-        return [*self.variables, *sums, *self.optimizer.variables]
-
-    def results(self, metrics: list[keras.metrics.Metric]) -> dict[str, tf.Tensor]:
-        """Returns the scalars of the metrics, by name."""
-        results: dict[str, tf.Tensor] = {}
-        for metric in metrics:
-            value = metric.result()
-            results.update(value if isinstance(value, dict) else {metric.name: value})
-        return results
-
-    def classwise(self, metrics: list[keras.metrics.Metric]) -> dict[str, Any]:
-        """Returns the class-wise values of the metrics, name -> NumPy float [K]."""
-        return {metric.name: metric.per_class() for metric in metrics}
-
-
-def plain_examples(batch: Batch, images: tf.Tensor) -> Examples:
-    """Returns examples of which none is marked as hard: `images` in place of the batch's own."""
-    size = tf.shape(batch.labels)
-    return Examples(
-        images=images,
-        natural=batch.images,
-        labels=batch.labels,
-        present=tf.ones(size),
-        hard=tf.zeros(size, tf.bool),
-        scores=tf.zeros(size),
-    )
-
-
-def _copy(network: keras.Model) -> keras.Model:
+def copy_of(network: keras.Model) -> keras.Model:
+    """Returns another network with the same weights, not trainable."""
     copied = keras.models.clone_model(network)
     copied.set_weights(network.get_weights())
     copied.trainable = False

@@ -12,7 +12,9 @@ Inferred: the loss is PGD-AT's cross-entropy; only the hard part is augmented, b
 authors report that augmenting balanced data as a whole does not help; AutoAugment or RandAugment,
 which their other code uses. Unknown: whether the cross-entropy is taken on natural or adversarial
 examples, the share or threshold, replace or append, whether the new view is attacked again.
-Each unknown is an option below. The default reading:
+Each unknown is an option below; `loss` puts TRADES or MART in place of the cross-entropy of steps 1, 5
+and 6 (a combination of ours), and AWP, moving average and class weights combine as with every method.
+The default reading:
 
     for each batch (x, y):
       1. x' <- PGD(x, y)                                BatchNorm in inference mode
@@ -32,12 +34,13 @@ rightly. Label-free scores (`entropy`, `margin`) and `easy_fraction` are the way
 import dataclasses
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from fairat_tf import augment, rng
-from fairat_tf.methods.base import Batch, Examples, Method, replicas
 from fairat_tf.config import option
+from fairat_tf.methods.base import Method, replicas
+from fairat_tf.methods.batches import Batch, Examples
+from fairat_tf.methods.options import WithLoss
 from fairat_tf.metrics.classwise import ClassMean
 from fairat_tf.objectives import losses, selection
 
@@ -62,7 +65,7 @@ class FairAT(Method):
     """Fair adversarial training; see the module for the algorithm and what is known of it."""
 
     @dataclasses.dataclass(frozen=True)
-    class Options:
+    class Options(WithLoss):
         """The open readings of the paper, and the controls that show where a gain comes from."""
 
         hard_score: str = option(
@@ -102,7 +105,6 @@ class FairAT(Method):
             raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
         self.memory = self._state("memory", (max(self.num_examples, 1),), initial=-1.0)
         self.threshold = self._state("threshold", ())
-        self.class_accuracy = self._state("class_accuracy", (self.num_classes,))
 
     # ---- the algorithm ----------------------------------------------------------------------------
 
@@ -244,10 +246,6 @@ class FairAT(Method):
         right = tf.cast(right, tf.float32)
         self.augmented_right.update_state(batch.labels, hit, batch.mask * right)
         self.augmented_wrong.update_state(batch.labels, hit, batch.mask * (1.0 - right))
-
-    def on_epoch_end(self, epoch: int, classwise: dict[str, Any]) -> None:
-        """Takes over the class-wise robust accuracy in training, for `hard_choice=worst_classes`."""
-        self.class_accuracy.assign(np.nan_to_num(classwise["robust"], nan=1.0))
 
     def _add_metrics(self) -> None:
         super()._add_metrics()

@@ -7,7 +7,8 @@ equation 2.1: minimise over the weights the mean of max over the ball of the cro
 """
 
 from fairat_tf import rng
-from fairat_tf.methods.base import Batch, Examples, Method, plain_examples
+from fairat_tf.methods.base import Method
+from fairat_tf.methods.batches import Batch, Examples, plain_examples
 
 
 class Standard(Method):
@@ -21,8 +22,8 @@ class Standard(Method):
 
     @property
     def passes(self) -> float:
-        """The one pass that is differentiated."""
-        return 1.5
+        """What is differentiated alone."""
+        return self.training_passes
 
 
 class PGDAT(Method):

@@ -1,6 +1,8 @@
 """A small fixed network and images for the tests of attacks."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,3 +50,36 @@ def labelled() -> Callable[[Callable[[Any], Any], np.ndarray], np.ndarray]:
         return np.where(np.arange(len(images)) % 6 == 0, wrong, right).astype(np.int32)
 
     return labels
+
+
+class Official:
+    """What the authors' suite got in float64; made by `tools/compare_with_official.py --stages=freeze`."""
+
+    def __init__(self) -> None:
+        self.frozen = json.loads((Path(__file__).parent / "data" / "official.json").read_text())
+
+    def case(self, kind: str, **keys: str) -> dict[str, Any]:
+        return next(case for case in self.frozen[kind] if keys.items() <= case.items())
+
+    def problem(self, norm: str) -> tuple[Any, ...]:
+        """Returns (network, images, labels, starting points, epsilon), as the tool makes them from the seed."""
+        import tensorflow as tf
+
+        given = self.frozen["network"]
+        random, epsilon = np.random.default_rng(given["seed"]), given["epsilon"][norm]
+        kernel, linear = random.normal(size=(3, 3, 3, 6)) * 0.4, random.normal(size=(96, 5)) * 0.5
+        images = random.uniform(size=(8, 8, 8, 3))
+        noise = random.uniform(-1, 1, images.shape)
+        size = np.abs(noise).max((1, 2, 3)) if norm == "linf" else np.sqrt((noise**2).sum((1, 2, 3)))
+        start = np.clip(images + epsilon * noise / size[:, None, None, None], 0, 1)
+
+        def network(points: Any) -> Any:
+            padded = tf.pad(points - 0.5, [[0, 0], [1, 1], [1, 1], [0, 0]])
+            return tf.reshape(tf.nn.relu(tf.nn.conv2d(padded, kernel, 2, "VALID")), [-1, 96]) @ linear
+
+        return network, images, tf.argmax(network(tf.constant(images)), -1, tf.int32), start, epsilon
+
+
+@pytest.fixture
+def official() -> Official:
+    return Official()

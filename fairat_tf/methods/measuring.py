@@ -1,0 +1,94 @@
+"""What is measured while a method trains: class-wise metrics, and the step of validation.
+
+logs = model.test_step(batch)                       # {"clean_accuracy": ..., "robust_worst_class": ...}
+model.classwise(model.validation_metrics)["robust"]           # NumPy [K]
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fairat_tf import rng
+from fairat_tf.attacks.pgd import misclassified
+from fairat_tf.methods.batches import Batch, unpack
+from fairat_tf.metrics.classwise import ClassMean, Confusion
+from fairat_tf.objectives import losses
+
+
+class Measured(keras.Model):
+    """The part of `methods.base.Method` that counts, clean and attacked, class by class."""
+
+    adversarial: bool
+    evaluated_network: keras.Model
+    num_classes: int
+    seed: int
+    validation_attack: Callable[..., tf.Tensor]
+
+    def _add_metrics(self) -> None:
+        view = "robust" if self.adversarial else "clean"
+        self.train_loss = ClassMean("loss", self.num_classes)
+        self.train_confusion = Confusion(view, self.num_classes)
+        self.clean = Confusion("clean", self.num_classes)
+        self.robust = Confusion("robust", self.num_classes)
+        self.clean_loss = ClassMean("clean_loss", self.num_classes)
+        self.robust_loss = ClassMean("robust_loss", self.num_classes)
+        self.uncertainty = ClassMean("entropy", self.num_classes)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Runs one step of validation, clean and attacked, and returns the validation metrics."""
+        batch = unpack(data)
+        network = self.evaluated_network
+        seed = rng.key(self.seed, "validation")
+
+        def logits_fn(images: tf.Tensor) -> tf.Tensor:
+            return network(images, training=False)
+
+        adversarial = self.validation_attack(logits_fn, batch.images, batch.labels, seed)
+        clean, robust = logits_fn(batch.images), logits_fn(adversarial)
+        self.uncertainty.update_state(batch.labels, losses.entropy(clean), batch.mask)
+        for logits, confusion, mean in (
+            (clean, self.clean, self.clean_loss),
+            (robust, self.robust, self.robust_loss),
+        ):
+            confusion.update_state(batch.labels, tf.argmax(logits, -1, tf.int32), batch.mask)
+            mean.update_state(batch.labels, losses.cross_entropy(logits, batch.labels), batch.mask)
+        self.observe_validation(batch, logits_fn, ~misclassified(clean, batch.labels))
+        return self.results(self.validation_metrics)
+
+    def observe_validation(self, batch: Batch, logits_fn: Callable[..., tf.Tensor], right: tf.Tensor) -> None:
+        """Sees a validation batch and which of its plain images [B] were classified rightly."""
+
+    @property
+    def train_metrics(self) -> list[keras.metrics.Metric]:
+        """Metrics that `train_step` updates."""
+        return [self.train_loss, self.train_confusion]
+
+    @property
+    def validation_metrics(self) -> list[keras.metrics.Metric]:
+        """Metrics that `test_step` updates."""
+        return [self.clean, self.robust, self.clean_loss, self.robust_loss, self.uncertainty]
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """All metrics of the method."""
+        return [*self.train_metrics, *self.validation_metrics]
+
+    @property
+    def state(self) -> list[Any]:
+        """All variables that a checkpoint needs: weights, method state, metric sums, optimiser."""
+        sums = [variable for metric in self.metrics for variable in metric.variables]
+        return [*self.variables, *sums, *self.optimizer.variables]
+
+    def results(self, metrics: list[keras.metrics.Metric]) -> dict[str, tf.Tensor]:
+        """Returns the scalars of the metrics, by name."""
+        results: dict[str, tf.Tensor] = {}
+        for metric in metrics:
+            value = metric.result()
+            results.update(value if isinstance(value, dict) else {metric.name: value})
+        return results
+
+    def classwise(self, metrics: list[keras.metrics.Metric]) -> dict[str, Any]:
+        """Returns the class-wise values of the metrics, name -> NumPy float [K]."""
+        return {metric.name: metric.per_class() for metric in metrics}

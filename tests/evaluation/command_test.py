@@ -1,0 +1,167 @@
+"""Holds: one command evaluates three kinds of models; exit codes and messages are as documented."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from fairat_tf import errors, evaluate
+from fairat_tf.evaluation import running
+from fairat_tf.reporting import files
+
+QUICK = ["--checks=quick", "--noprogress", "--attacks=fgsm,pgd20", "--batch_size=40"]
+
+
+@pytest.fixture(scope="module")
+def models(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    small.network.save(folder / "plain.keras")
+    small.network.export(folder / "export", verbose=False)
+    (folder / "run" / "best").mkdir(parents=True)
+    small.network.save(folder / "run" / "best" / "model.keras")
+    (folder / "run" / "config.json").write_text("{}")
+    (folder / "run" / "metrics.jsonl").write_text('{"epoch": 0, "loss": 2.0, "val_accuracy": 0.3}\n{"epoch": 1, "loss": 1.0}\n')
+    return folder
+
+
+def _run(small, model, out, *extra):
+    return evaluate.run(
+        ["evaluate", f"--model={model}", f"--dataset=npz:{small.npz}", f"--output_dir={out}", *QUICK, *extra]
+    )
+
+
+@pytest.mark.parametrize("name", ["plain.keras", "export", "run"])
+def test_three_kinds_of_models(small, models, tmp_path, name, capsys):
+    assert _run(small, models / name, tmp_path / name) == 0
+    result = files.read(tmp_path / name, arrays=True)
+    predicted = np.argmax(small.network.predict(small.images / np.float32(255), verbose=0), axis=1)
+    np.testing.assert_array_equal(result["per_example"]["prediction/clean"], predicted)
+    assert result["dataset"]["class_names"] == list(small.names)
+    printed = capsys.readouterr().out
+    assert "worst class" in printed and max(map(len, printed.splitlines()[:-1])) <= 80
+    assert (tmp_path / name / "report.html").stat().st_size > 5000
+
+
+def test_a_run_directory_gets_its_evaluation_inside(small, models):
+    arguments = ["evaluate", f"--model={models / 'run'}", f"--dataset=npz:{small.npz}", *QUICK]
+    assert evaluate.run(arguments) == 0
+    page = (models / "run" / "evaluation" / "report.html").read_text()
+    assert "Training" in page and "val_accuracy" in page
+
+
+def test_module_function(small, models, tmp_path, monkeypatch):
+    (tmp_path / "made_model.py").write_text(
+        f"import keras\ndef network():\n    return keras.models.load_model({str(models / 'plain.keras')!r})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert _run(small, "made_model:network", tmp_path / "out") == 0
+
+
+def test_fractions_and_decimals_are_the_same_epsilon(small, models, tmp_path):
+    assert _run(small, models / "plain.keras", tmp_path / "a", "--epsilon=4/255") == 0
+    assert _run(small, models / "plain.keras", tmp_path / "b", f"--epsilon={4 / 255!r}") == 0
+    first, second = (files.read(tmp_path / name) for name in "ab")
+    assert first["threat_model"] == second["threat_model"]
+    assert first["attacks"]["fgsm"]["correct"] == second["attacks"]["fgsm"]["correct"]
+
+
+def test_examples_are_drawn_evenly_and_it_is_said(small, models, tmp_path):
+    assert _run(small, models / "plain.keras", tmp_path, "--examples=20") == 0
+    data = files.read(tmp_path)["dataset"]
+    assert data["per_class"] == [5, 5, 5, 5] and "5 of each class" in data["sampling"] and data["of"] == 80
+
+
+def test_groups_gate_and_evidence(small, models, tmp_path):
+    code = _run(
+        small, models / "plain.keras", tmp_path, "--group_by=side", "--save_examples",
+        "--gate=clean.average>=0.5", "--gate=fgsm.worst_group>=0.01",
+    )  # fmt: skip
+    assert code == 0
+    result = files.read(tmp_path)
+    assert result["groups"]["sizes"] == {"0": 40, "1": 40}
+    assert [row["passed"] for row in result["gates"]] == [True, True]
+    assert sorted(p.name for p in (tmp_path / "evidence").iterdir()) == ["fgsm.npz", "pgd20.npz"]
+
+
+def test_a_missed_gate_is_exit_code_4(small, models, tmp_path, capsys):
+    assert _run(small, models / "plain.keras", tmp_path, "--gate=pgd20.worst_class>=0.99") == 4
+    assert "gate missed: pgd20 worst class" in capsys.readouterr().err
+    assert "✗ missed" in (tmp_path / "report.html").read_text()
+
+
+def test_an_unreliable_verdict_is_exit_code_5(small, models, tmp_path, capsys, monkeypatch):
+    def judged(bench, outcomes, names, checks):
+        return {"status": "unreliable", "per_class": {}, "checks": [
+            {"name": "zero gradients", "question": "?", "outcome": "fail", "message": "all", "classes": []}]}  # fmt: skip
+
+    monkeypatch.setattr("fairat_tf.evaluation.verdict.judge", judged)
+    assert _run(small, models / "plain.keras", tmp_path, "--gate=clean.average>=0.1") == 5
+    assert "not reliable (zero gradients)" in capsys.readouterr().err
+
+
+def test_rho_against_a_baseline(small, models, tmp_path):
+    assert _run(small, models / "plain.keras", tmp_path / "a") == 0
+    assert _run(small, models / "plain.keras", tmp_path / "b", f"--baseline={tmp_path / 'a'}") == 0
+    assert files.read(tmp_path / "b")["fairness"]["clean"]["rho"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "message"),
+    [
+        (["--epsilno=0.1"], 2, "Did you mean: epsilon"),
+        (["--epsilon=8/0"], 2, "fraction such as 8/255"),
+        (["--attacks=pgd20,sgd"], 2, "Unknown attack 'sgd'"),
+        (["--gate=pgd20.best>=1"], 2, "--gate="),
+        (["--gate=cw20.average>=0.1"], 2, "not among --attacks"),
+        (["--group_by=age"], 2, "columns label, side"),
+        (["--input_range=0"], 2, "LOW,HIGH"),
+        (["--dataset=npz:/nowhere.npz"], 3, "nowhere"),
+        (["--model=/nowhere.keras"], 2, "not found"),
+        (["--baseline=/nowhere"], 3, "holds no evaluation"),
+        (["--output_dir=/proc/nowhere"], 7, "proc"),
+    ],
+)
+def test_errors_are_one_line_with_their_code(small, models, tmp_path, capsys, extra, code, message):
+    assert _run(small, models / "plain.keras", tmp_path, *extra) == code
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fairat_tf: ")]
+    assert len(error) == 1 and message in error[0]
+
+
+def test_another_model_in_the_same_place_is_refused(small, models, tmp_path, capsys):
+    assert _run(small, models / "plain.keras", tmp_path) == 0
+    other = keras.models.clone_model(small.network)
+    other.set_weights([w * 0.9 for w in small.network.get_weights()])
+    other.save(tmp_path / "other.keras")
+    assert _run(small, tmp_path / "other.keras", tmp_path) == errors.StorageError.exit_code
+    assert "other settings (model)" in capsys.readouterr().err
+
+
+def test_stopped_is_exit_code_75(small, models, tmp_path, monkeypatch):
+    def stopped(request):
+        raise errors.Interrupted("SIGTERM: the same command goes on from here")
+
+    monkeypatch.setattr(running, "run", stopped)
+    assert _run(small, models / "plain.keras", tmp_path) == 75
+
+
+def test_help_is_fast_grouped_and_exit_code_0():
+    found = subprocess.run(
+        [sys.executable, "-c", "import sys; from fairat_tf import evaluate; code = evaluate.run(['x', '--help']); "
+         "print('tensorflow' in sys.modules); sys.exit(code)"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert found.returncode == 0 and found.stdout.strip().endswith("False")
+    assert "Attacks:" in found.stdout and "--epsilon" in found.stdout and "verbosity" not in found.stdout
+
+
+def test_the_result_is_strict_json(small, models, tmp_path):
+    assert _run(small, models / "plain.keras", tmp_path) == 0
+    text = (tmp_path / "evaluation.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

@@ -1,0 +1,107 @@
+"""Holds: comparisons pair the examples, and only what can be compared is compared."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from fairat_tf import compare, errors
+from fairat_tf.evaluation import comparing, summary
+from fairat_tf.evaluation.attacking import Outcome
+from fairat_tf.reporting import comparison, files
+
+LABELS = np.arange(300) % 3
+NAMES = ("a|b", "<i>c</i>", "d")
+
+
+def _write(folder, correct, epsilon=0.03, fingerprint="same"):
+    flags = np.asarray(correct, bool)
+    outcomes = [Outcome("clean", np.arange(300), np.ones(300, bool), None, 0.0), Outcome("pgd20", np.arange(300), flags, None, 0.0)]
+    dataset = {"name": "made up", "fingerprint": fingerprint}
+    files.write(summary.summarise(outcomes, LABELS, NAMES, epsilon, "linf", 0, dataset=dataset), folder)
+    return str(folder)
+
+
+BASE = np.arange(300) % 10 < 5
+BETTER = BASE | ((LABELS == 1) & (np.arange(300) % 10 < 8))
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return [f"base={_write(tmp_path / 'x', BASE)}", f"fair={_write(tmp_path / 'y', BETTER)}"]
+
+
+def test_differences_and_mcnemar_by_hand(pair):
+    found = comparing.compare(comparing.load(pair), draws=300)["attacks"]["pgd20"]
+    row = found["differences"]["fair"]
+    gained = int((BETTER & ~BASE).sum())
+    assert row["average"]["value"] == pytest.approx(gained / 300)
+    own = row["per_class"]["<i>c</i>"]
+    assert (own["better"], own["worse"]) == (gained, 0)
+    assert own["p"] == pytest.approx(2 * 0.5**gained)
+    assert own["p_holm"] == pytest.approx(3 * own["p"])
+    assert row["per_class"]["d"]["p"] == 1.0
+    assert row["gap"]["value"] == pytest.approx(np.ptp([BETTER[LABELS == c].mean() for c in range(3)]) - np.ptp(
+        [BASE[LABELS == c].mean() for c in range(3)]))  # fmt: skip
+
+
+def test_intervals_hold_the_difference(pair):
+    row = comparing.compare(comparing.load(pair), draws=300)["attacks"]["pgd20"]["differences"]["fair"]
+    low, high = row["average"]["ci95"]
+    assert 0 < low < row["average"]["value"] < high < 0.2
+
+
+def test_seeds_are_joined_by_commas(tmp_path):
+    seeds = [_write(tmp_path / str(s), np.roll(BASE, s) & (np.arange(300) % 7 != s)) for s in range(3)]
+    arguments = [f"base={seeds[0]},{seeds[1]}", f"fair={seeds[2]}"]
+    found = comparing.compare(comparing.load(arguments), draws=200)
+    assert found["models"][0] == {"name": "base", "seeds": 2}
+    assert found["attacks"]["pgd20"]["models"]["base"]["average"]["sd_over_seeds"] is not None
+    assert "p" not in found["attacks"]["pgd20"]["differences"]["fair"]["per_class"]["d"]
+    assert any("few" in note for note in found["notes"])
+
+
+def test_other_examples_or_epsilon_are_refused(tmp_path):
+    base = _write(tmp_path / "x", BASE)
+    for other in (_write(tmp_path / "y", BASE, epsilon=0.1), _write(tmp_path / "z", BASE, fingerprint="other")):
+        with pytest.raises(errors.DataError, match="evaluated with"):
+            comparing.load([base, other])
+
+
+def test_one_run_or_one_name_twice_is_refused(pair):
+    for arguments in (pair[:1], [pair[0], pair[0]], []):
+        with pytest.raises(errors.UsageError, match="two or more"):
+            comparing.load(arguments)
+
+
+def test_tables_in_all_forms(pair, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert compare.run(["compare", *pair, f"--output_dir={out}", "--draws=200"]) == 0
+    markdown = (out / "comparison.md").read_text()
+    assert "| **worst class** | +" in markdown or "| **worst class** | -" in markdown or "| **worst class** | +0.0" in markdown
+    assert "a\\|b" in markdown and "&lt;i>c" in markdown
+    with open(out / "comparison.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    value = next(r for r in rows if (r["attack"], r["model"], r["quantity"]) == ("pgd20", "fair", "average - base"))
+    assert float(value["value"]) == pytest.approx((BETTER & ~BASE).sum() / 300)
+    page = (out / "comparison.html").read_text()
+    assert "<i>c</i>" not in page and "&lt;i&gt;c&lt;/i&gt;" in page
+    assert "fair minus base" in capsys.readouterr().out
+
+
+def test_command_line_errors(tmp_path):
+    assert compare.run(["compare", str(tmp_path)]) == errors.DataError.exit_code
+    assert compare.run(["compare", "--drws=3"]) == errors.UsageError.exit_code
+    assert compare.run(["compare", "--help"]) == 0
+
+
+def test_equal_runs_show_no_difference(tmp_path):
+    arguments = [f"one={_write(tmp_path / 'x', BASE)}", f"two={_write(tmp_path / 'y', BASE)}"]
+    found = comparing.compare(comparing.load(arguments), draws=200)
+    row = found["attacks"]["pgd20"]["differences"]["two"]
+    assert row["worst_class"] == {"value": 0.0, "ci95": [0.0, 0.0]}
+    assert "+0.0" in comparison.markdown(found)
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

@@ -1,0 +1,41 @@
+"""A small network trained on drawn patterns, its data as arrays and as a file: made once for all tests here."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+
+class Small(NamedTuple):
+    """A trained network and 80 test examples of 4 classes, uint8 [80, 12, 12, 3]."""
+
+    network: Any
+    images: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    npz: Path
+
+    def logits_fn(self, images):
+        return self.network(images, training=False)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Small:
+    from fairat_tf.evaluation import planted
+
+    images, labels = planted.drawn(800, seed=0)
+    test_images, test_labels = planted.drawn(80, seed=1)
+    network = planted.trained(images, labels, seed=0)
+    path = tmp_path_factory.mktemp("data") / "patterns.npz"
+    np.savez(
+        path,
+        train_images=images,
+        train_labels=labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        class_names=np.array(planted.CLASSES),
+        train_groups_side=np.arange(800) % 2,
+        test_groups_side=np.arange(80) // 4 % 2,
+    )
+    return Small(network, test_images, test_labels, planted.CLASSES, path)
