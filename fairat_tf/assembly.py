@@ -6,12 +6,13 @@
 """
 
 import dataclasses
+import logging
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from fairat_tf import attacks, augment, data, devices, methods, networks, optimization
+from fairat_tf import attacks, augment, data, devices, methods, model_files, networks, optimization
 from fairat_tf.config import Config
 from fairat_tf.data import pipeline
 from fairat_tf.data.dataset import Dataset, Split
@@ -19,6 +20,17 @@ from fairat_tf.data.specs import spec
 from fairat_tf.methods.base import Method
 from fairat_tf.recipes import recipe
 from fairat_tf.training_loop import Position
+
+# Fields of `config.Optimization` that are arguments of every method.
+_FOR_EVERY_METHOD = (
+    "epochs",
+    "ema_decay",
+    "awp_gamma",
+    "awp_warmup",
+    "label_smoothing",
+    "class_label_smoothing",
+    "class_weights",
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,6 +108,8 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
         method = make_method(config, network, dataset.num_classes, len(train))
         method.compile(optimizer=make_optimizer(config, steps), jit_compile=config.run.jit_compile)
         method.optimizer.build(network.trainable_variables)
+    if method.fine_tunes and not config.network.init_from:
+        logging.warning("%s is meant to start from a trained network: --init_from=RUN", config.method)
     weak = augment.get(config.data.weak_augmentation)
     return Parts(config, dataset, train, validation, strategy, method, weak)
 
@@ -121,10 +135,27 @@ def make_network(config: Config, dataset: Dataset, synchronized_bn: bool = False
             seed=config.run.seed,
         )
     if config.network.init_from:
-        from fairat_tf.model_files import copy_weights
-
         copy_weights(config.network.init_from, network)
     return network
+
+
+def copy_weights(path: str, network: keras.Model) -> None:
+    """Gives `network` the weights of a run directory or `.keras` file.
+
+    Raises:
+      ValueError: no Keras model there, or one with other weights; the message names both.
+    """
+    source = model_files.load(path).keras_model
+    if source is None:
+        raise ValueError(f"init_from must be a run directory or .keras file; {path} holds no Keras model")
+    theirs, ours = ([tuple(w.shape) for w in model.get_weights()] for model in (source, network))
+    if theirs != ours:
+        other = next(((a, b) for a, b in zip(theirs, ours, strict=False) if a != b), (len(theirs), len(ours)))
+        raise ValueError(
+            f"init_from: {path} has other weights than the network asked for ({other[0]} instead of "
+            f"{other[1]}); give the same --network, --width and classes"
+        )
+    network.set_weights(source.get_weights())
 
 
 def make_method(config: Config, network: keras.Model, num_classes: int, num_examples: int) -> Method:
@@ -136,8 +167,8 @@ def make_method(config: Config, network: keras.Model, num_classes: int, num_exam
         validation_attack=attacks.get("pgd")(steps=config.attack.validation_steps, **threat),
         num_classes=num_classes,
         seed=config.run.seed,
-        ema_decay=config.optimization.ema_decay,
         num_examples=num_examples,
+        **{name: getattr(config.optimization, name) for name in _FOR_EVERY_METHOD},
         **config.options,
     )
 

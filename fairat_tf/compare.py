@@ -1,7 +1,7 @@
 """`python -m fairat_tf.compare`: which model protects its classes better, beyond chance?
 
-    python -m fairat_tf.compare plain=runs/a fair=runs/b --output_dir=comparison
-    python -m fairat_tf.compare plain=runs/a1,runs/a2,runs/a3 fair=runs/b1,runs/b2,runs/b3
+python -m fairat_tf.compare plain=runs/a fair=runs/b --output_dir=comparison
+python -m fairat_tf.compare plain=runs/a1,runs/a2,runs/a3 fair=runs/b1,runs/b2,runs/b3
 """
 
 import sys

@@ -134,6 +134,17 @@ class Optimization:
     ema_decay: float = option(
         0.0, "moving average of weights and BatchNorm statistics, by step; 0 for none", low=0.0, high=1.0, open_high=True
     )
+    awp_gamma: float = option(
+        0.0, "adversarial weight perturbation: 0.01 for PGD-AT, 0.005 for TRADES; 0 for none", low=0.0
+    )
+    awp_warmup: float = option(0.0, "share of the run without it at the beginning", low=0.0, high=1.0)
+    label_smoothing: float = option(0.0, "share of the label spread over all classes", low=0.0, high=1.0)
+    class_label_smoothing: float = option(
+        0.0, "more of it for class k: this times its robust accuracy in training", low=0.0, high=1.0
+    )
+    class_weights: str = option(
+        "", "weight of each class in the loss: numbers with commas, or inverse[:power] of robust accuracy"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,24 +66,24 @@ def evaluate(
     images, labels = _checked(images, labels, class_names)
     names = ("clean", *(name for name in attacks if name != "clean"))
     dataset = {"fingerprint": summary.fingerprint(images, labels), **(dataset or {})}
-    identity = {
-        "model": (model or {}).get("sha256"),
-        "examples": dataset["fingerprint"],
-        "epsilon": float(epsilon),
-        "norm": norm,
-        "seed": seed,
-        "batch_size": batch_size,
-        "keep_adversarial": keep_adversarial,
-    }
-    store = Store(state_dir, identity)
-    options = {"batch_size": batch_size, "seed": seed, "store": store, "keep": keep_adversarial}
-    bench = Bench(logits_fn, images, labels, epsilon, norm, progress=progress, **options)
+    known = {**(model or {}), **dataset}
+    store = _store(state_dir, known, (float(epsilon), norm, seed, batch_size, keep_adversarial))
+    bench = Bench(
+        logits_fn, images, labels, epsilon, norm, batch_size, seed, store, keep_adversarial, progress
+    )
     outcomes = _attack(bench, names, budget)
     result = summary.summarise(outcomes, labels, class_names, epsilon, norm, seed, model, dataset)
     result["verdict"] = verdict.judge(bench, outcomes, class_names, checks)
     if checks == "full" and probes.differentiable(bench):
         result["curve"] = curve.measure(bench, len(class_names))
     return result
+
+
+def _store(directory: str | None, known: Mapping[str, Any], settings: Sequence[Any]) -> Store:
+    """Returns where progress is kept, tied to the model, the examples and the settings."""
+    names = ("epsilon", "norm", "seed", "batch_size", "save_examples")
+    identity = {"model": known.get("sha256"), "examples": known["fingerprint"]}
+    return Store(directory, identity | dict(zip(names, settings, strict=True)))
 
 
 def _attack(bench: Bench, names: Sequence[str], budget: float | None) -> list[Outcome]:

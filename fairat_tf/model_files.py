@@ -194,7 +194,7 @@ def _from_saved_model(path: Path, endpoint: str, trust: bool) -> Model:
         return tf.cast(call(images), tf.float32)
 
     files = sorted(p for p in path.rglob("*") if p.is_file())
-    variables = getattr(loaded, "variables", None) or getattr(function, "variables", ())
+    variables: Any = getattr(loaded, "variables", None) or getattr(function, "variables", ())
     return Model(
         logits_fn=_Keeping(logits_fn, loaded),
         path="",
@@ -288,5 +288,5 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def _weights_digest(model: Any) -> str:
     digest = hashlib.sha256()
     for weight in model.get_weights():
-        digest.update(np.ascontiguousarray(weight))
+        digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()

@@ -58,8 +58,12 @@ class RunDirectory:
         return self.path / name
 
     def __enter__(self) -> "RunDirectory":
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / "lock", "a")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / "lock", "a")
+        except OSError as error:
+            told = error.strerror or error
+            raise errors.StorageError(f"{self.path} cannot be used: {told}; choose another --run_dir") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,6 +1,6 @@
 """`python -m fairat_tf.selftest`: does the evaluation catch what it must, on this machine?
 
-    python -m fairat_tf.selftest        # exit code 0: every planted weakness caught, the sound model passed
+python -m fairat_tf.selftest        # exit code 0: every planted weakness caught, the sound model passed
 """
 
 import sys

@@ -10,6 +10,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import textwrap
 import time
 from importlib import metadata
 from typing import Any
@@ -48,8 +49,6 @@ def recipe(config: Config, parts: Parts) -> str:
 
 
 def _wrapped(line: str, width: int = 79) -> str:
-    import textwrap
-
     indent = " " * 13 if line.startswith("  ") else ""
     return textwrap.fill(line, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False)
 
@@ -126,12 +125,13 @@ def _revision() -> str:
     return commit + ("+changes" if changes else "")
 
 
-def places(path: pathlib.Path, evaluated: bool) -> str:
+def places(path: pathlib.Path) -> str:
     """Returns where the results of a run lie and how to look at them."""
     rows = {
         "best/model.keras": "the network, for Keras alone",
         "export/": "SavedModel: serve, probabilities, serve_uint8",
         "metrics.jsonl": "each epoch's metrics; classwise.csv by class",
+        "curves.png": "loss and validation accuracy by epoch",
         "evaluation/": "the table above as JSON and CSV",
         "MODEL_CARD.md": "data, threat model, results, limits",
     }

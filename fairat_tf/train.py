@@ -7,12 +7,15 @@ or storage unusable; 75 stopped early but resumable with the same command.
 import sys
 from typing import Any
 
-from fairat_tf import cli, flags_lib
+from fairat_tf import cli, errors, flags_lib
 
 
 def main(values: Any, arguments: list[str]) -> None:
     """Trains as the parsed flags say."""
-    config = flags_lib.config_from(values)
+    try:
+        config = flags_lib.config_from(values)
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
     from fairat_tf import train_lib
 
     train_lib.train(config, dry_run=values.dry_run)

@@ -15,18 +15,21 @@ import tensorflow as tf
 
 from fairat_tf import assembly, devices, errors, eval_lib, exporting, methods, summary_text
 from fairat_tf.assembly import Parts
-from fairat_tf.callbacks.best_checkpoint import BestCheckpoint
+from fairat_tf.callbacks.best_checkpoint import BestCheckpoint, selection_names
 from fairat_tf.callbacks.board import Board, shown
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
+from fairat_tf.callbacks.hard_gallery import HardGallery
 from fairat_tf.callbacks.method_hooks import MethodHooks
+from fairat_tf.callbacks.pictures import curves_png
 from fairat_tf.callbacks.progress import Progress
 from fairat_tf.callbacks.run_log import RunLog
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
 from fairat_tf.evaluation import sampling
+from fairat_tf.model_card import model_card
 from fairat_tf.reporting import console, files
-from fairat_tf.run_directory import RunDirectory, default_path
+from fairat_tf.run_directory import RunDirectory, default_path, write_atomically
 from fairat_tf.signals import StopSignals
 from fairat_tf.training_loop import Loop, Position
 
@@ -62,7 +65,9 @@ def _prepared(config: Config) -> Parts:
         devices.make_deterministic()
     try:
         options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
-        return assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
+        parts = assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
+        selection_names(config.run.select, parts.method.results(parts.method.validation_metrics))
+        return parts
     except errors.CommandError:
         raise
     except ValueError as error:
@@ -82,7 +87,7 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
     progress = Progress(history)
     callbacks = [history, MethodHooks(history), progress, RunLog(run, history), best]
     if config.run.tensorboard:
-        callbacks.insert(4, _board(parts, run, history))
+        callbacks += [_board(parts, run, history), HardGallery(run / "tensorboard", _sample_batch(parts))]
     loop = Loop(
         method,
         parts.strategy,
@@ -100,6 +105,10 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
     return best.best
 
 
+def _sample_batch(parts: Parts) -> dict[str, tf.Tensor]:
+    return next(iter(parts.training(Position()).take(1)))
+
+
 def _board(parts: Parts, run: RunDirectory, history: ClasswiseHistory) -> Board:
     facts = {"method": parts.config.method, **parts.config.options}
     for section in parts.config.sections().values():
@@ -114,7 +123,9 @@ def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSig
     result = _evaluated(parts, run, network, stop)
     if result is not None:
         print("\n" + console.classwise_table(result))
-    print("\n" + summary_text.places(run.path, result is not None))
+    run.write("MODEL_CARD.md", model_card(parts, best, result))
+    write_atomically(run / "curves.png", curves_png(run / "metrics.jsonl"))
+    print("\n" + summary_text.places(run.path))
 
 
 def _sample(parts: Parts) -> Split:

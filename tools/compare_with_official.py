@@ -129,7 +129,8 @@ def official(task: str, work: Path) -> None:
     given = dict(np.load(work / f"{task}.npz"))
     options = json.loads(str(given.pop("options")))
     weights = {name[2:]: value for name, value in given.items() if name.startswith("w:")}
-    torch.set_num_threads(os.cpu_count() or 1)
+    # The small network runs faster on one thread; the timed one gets every core, as TensorFlow does.
+    torch.set_num_threads(1 if options["network"] == "cnn" else os.cpu_count() or 1)
     if options["double"]:
         torch.set_default_dtype(torch.float64)
         # The suite casts its inputs to single precision; in this process that means double.
@@ -596,7 +597,7 @@ def timing(flags: argparse.Namespace) -> list[dict]:
 
 def freeze(flags: argparse.Namespace) -> list[dict]:
     """Writes tests/attacks/data/official.json: what the official suite gets on a problem made from a seed."""
-    given = {"seed": 11, "epsilon": {"linf": 0.04, "l2": 0.25}}
+    given = {"seed": 11, "epsilon": {"linf": 0.014, "l2": 0.14}}
     frozen: dict[str, Any] = {"made by": "tools/compare_with_official.py --stages=freeze", "network": given}
     frozen |= {"apgd": [], "fab": []}
     random = np.random.default_rng(given["seed"])

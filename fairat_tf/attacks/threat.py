@@ -27,7 +27,8 @@ def get(norm: str) -> type["Ball"]:
 
 def per_example(value: Any, images: tf.Tensor) -> tf.Tensor:
     """Returns a scalar or [B] value as a tensor that broadcasts over images [B, H, W, C]."""
-    value = tf.cast(value, images.dtype)
+    # tf.cast would take a Python number through float32.
+    value = tf.cast(value, images.dtype) if tf.is_tensor(value) else tf.constant(value, images.dtype)
     if value.shape.rank == 0:
         return value
     return tf.reshape(value, [-1] + [1] * (images.shape.rank - 1))

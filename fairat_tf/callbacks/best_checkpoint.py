@@ -5,6 +5,7 @@
 
 import os
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -26,7 +27,7 @@ class BestCheckpoint(keras.callbacks.Callback):
     def __init__(self, path: pathlib.Path, select: str):
         super().__init__()
         self._path = path
-        self._names = [name.strip() for name in select.split("+")]
+        self._select = select
         self.best: dict[str, Any] = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -42,8 +43,18 @@ class BestCheckpoint(keras.callbacks.Callback):
         self.best = {"score": score, "epoch": epoch}
 
     def _score(self, logs: dict[str, Any]) -> float:
-        missing = [name for name in self._names if f"val_{name}" not in logs]
-        if missing:
-            known = ", ".join(k.removeprefix("val_") for k in logs if k.startswith("val_"))
-            raise ValueError(f"select: unknown validation metric {', '.join(missing)}; known: {known}")
-        return float(sum(float(logs[f"val_{name}"]) for name in self._names))
+        values = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
+        return float(sum(float(values[name]) for name in selection_names(self._select, values)))
+
+
+def selection_names(select: str, known: Collection[str]) -> list[str]:
+    """Returns the metrics that are joined by "+" in `select`.
+
+    Raises:
+      ValueError: one of them is not among the `known` validation metrics; the message lists these.
+    """
+    names = [name.strip() for name in select.split("+")]
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ValueError(f"select: unknown validation metric {', '.join(missing)}; known: {', '.join(sorted(known))}")
+    return names

@@ -3,6 +3,9 @@
     picture = confusion_picture(counts, class_names)      # [H, W, 3]
 """
 
+import io
+import json
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -28,18 +31,28 @@ def confusion_picture(counts: np.ndarray, class_names: tuple[str, ...]) -> np.nd
     return rendered(figure)
 
 
-def curves_picture(curves: dict[str, Any], title: str, ylabel: str) -> np.ndarray:
-    """Returns a line chart of the values of each epoch, one line for each name."""
+def curves_png(metrics: pathlib.Path) -> bytes:
+    """Returns a PNG with the curves of a run's `metrics.jsonl`: validation accuracy and training loss."""
     from matplotlib.figure import Figure
 
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    for name, values in curves.items():
-        axes.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1.4)
-    axes.set(xlabel="epoch", ylabel=ylabel, title=title)
+    for name in ("clean_accuracy", "robust_accuracy", "clean_worst_class", "robust_worst_class"):
+        values = [row.get(f"val_{name}") for row in rows]
+        if None not in values:
+            style = "--" if "worst" in name else "-"
+            axes.plot(range(1, len(rows) + 1), 100 * np.array(values), style, label=name.replace("_", " "))
+    axes.set(xlabel="epoch", ylabel="validation accuracy (%)", ylim=(0, 100))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, ncols=2)
-    return rendered(figure)
+    loss = axes.twinx()
+    loss.plot(range(1, len(rows) + 1), [row["loss"] for row in rows], color="grey", label="training loss")
+    loss.set_ylabel("training loss")
+    handles = [*axes.get_lines(), *loss.get_lines()]
+    axes.legend(handles=handles, fontsize=8, loc="upper left")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def rendered(figure: Any) -> np.ndarray:

@@ -55,9 +55,7 @@ class Check:
     full: bool = False
 
 
-def excess(
-    count: np.ndarray, total: np.ndarray, warn: tuple[int, float], fail: tuple[int, float]
-) -> np.ndarray:
+def excess(count: Any, total: Any, warn: tuple[int, float], fail: tuple[int, float]) -> np.ndarray:
     """Returns the level of each entry: a limit is reached at (examples, share) and above, both.
 
     The least number of examples keeps a single example of a small class from being called a share.

@@ -16,8 +16,8 @@ import numpy as np
 
 from fairat_tf import errors
 from fairat_tf.metrics import paired
-from fairat_tf.metrics.fairness import rho
-from fairat_tf.metrics.intervals import percentile
+from fairat_tf.metrics.fairness import class_counts, rho
+from fairat_tf.metrics.intervals import gap_interval, percentile, wilson, worst_class_interval
 from fairat_tf.reporting import files
 
 
@@ -77,9 +77,16 @@ def _check_same(name: str, result: dict[str, Any], first: dict[str, Any]) -> Non
 
 def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Returns {"models", "reference", "class_names", "notes", "attacks": {attack: {...}}}, JSON-able."""
-    shared = [a for a in entries[0].results[0]["attacks"] if all(a in r["attacks"] for e in entries for r in e.results)]
+    shared = [
+        a
+        for a in entries[0].results[0]["attacks"]
+        if all(a in r["attacks"] for e in entries for r in e.results)
+    ]
     most = max(len(entry.results) for entry in entries)
     notes = ["intervals are over examples" + (" and seeds" if most > 1 else " only: one training run each")]
+    notes.append(
+        "differences of worst class and gap are bootstrapped: rough where several classes are equally weak"
+    )
     if 1 < most < 5:
         notes.append(f"{most} seeds are few: intervals over seeds are then too narrow")
     first = entries[0].results[0]["dataset"]
@@ -106,7 +113,9 @@ def _attack(entries: Sequence[Entry], attack: str, draws: int, seed: int) -> dic
     points = {name: _points(own, labels, len(names)) for name, own in flags.items()}
     return {
         "examples": len(labels),
-        "models": {name: _model(points[name], resampled[name], names) for name in flags},
+        "models": {
+            name: _model(own, labels, points[name], resampled[name], names) for name, own in flags.items()
+        },
         "differences": {
             name: _difference(name, reference, flags, points, resampled, labels, names)
             for name in flags
@@ -121,11 +130,28 @@ def _points(flags: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str
     return {**paired.statistics(accuracy, weights), "per_class": accuracy}
 
 
-def _model(points: dict[str, np.ndarray], draws: dict[str, np.ndarray], names: list[str]) -> dict[str, Any]:
+def _model(
+    flags: np.ndarray,
+    labels: np.ndarray,
+    points: dict[str, np.ndarray],
+    draws: dict[str, np.ndarray],
+    names: list[str],
+) -> dict[str, Any]:
+    """Returns values and intervals: of one seed those of its evaluation, of several the bootstrap's."""
+    bounds = {key: percentile(draws[key]) for key in paired.STATISTICS}
+    if len(flags) == 1:
+        right, total = class_counts(flags[0], labels, len(names))
+        shown = right[total > 0], total[total > 0]
+        low, high = wilson(right.sum(), total.sum())
+        bounds = {
+            "average": (float(low), float(high)),
+            "worst_class": worst_class_interval(*shown),
+            "gap": gap_interval(*shown),
+        }
     row: dict[str, Any] = {
         key: {
             "value": float(points[key].mean()),
-            "ci95": list(percentile(draws[key])),
+            "ci95": list(bounds[key]),
             "sd_over_seeds": float(points[key].std(ddof=1)) if len(points[key]) > 1 else None,
         }
         for key in paired.STATISTICS
@@ -142,7 +168,10 @@ def _difference(
         change = draws[name][key] - draws[reference][key]
         value = float(points[name][key].mean() - points[reference][key].mean())
         row[key] = {"value": value, "ci95": list(percentile(change))}
-    mean = {m: {key: float(points[m][key].mean()) for key in ("average", "worst_class")} for m in (name, reference)}
+    mean = {
+        m: {key: float(points[m][key].mean()) for key in ("average", "worst_class")}
+        for m in (name, reference)
+    }
     row["rho"] = rho(*mean[name].values(), *mean[reference].values())
     row["per_class"] = _classes(flags[name], flags[reference], draws[name], draws[reference], labels, names)
     return row

@@ -74,8 +74,8 @@ def _check_size(shape: Sequence[int], expected: Sequence[int | None] | None) -> 
 def _check_outputs(logits: np.ndarray, classes: int) -> None:
     if logits.ndim != 2 or logits.shape[1] != classes:
         raise errors.UsageError(
-            f"the model returns {list(logits.shape[1:])} values for an image, the data has {classes} classes; "
-            "evaluate with the data set whose classes it was trained on"
+            f"the model returns {list(logits.shape[1:])} values for an image, the data has {classes} "
+            "classes; evaluate with the data set whose classes it was trained on"
         )
     if not np.isfinite(logits).all():
         raise errors.UsageError("the model returns NaN or infinity on natural images; check its weights")
@@ -135,8 +135,8 @@ def _check_gradients(logits_fn: Any, images: np.ndarray, labels: np.ndarray) -> 
     _, gradients = input_gradients(logits_fn, images, labels, len(images))
     if np.isnan(gradients).any():
         raise errors.Unreliable(
-            "the model has no input gradient (rounding, integer or lookup operations, or an endpoint exported "
-            "without one): no white-box attack can be believed; evaluate a differentiable version"
+            "the model has no input gradient (rounding, integer or lookup operations, or an endpoint "
+            "exported without one): no white-box attack can be believed; evaluate a differentiable version"
         )
     if not gradients.any():
         raise errors.Unreliable(

@@ -28,7 +28,7 @@ LogitsFn = Callable[[tf.Tensor], tf.Tensor]
 
 
 def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (uint8 images [count, 12, 12, 3], int32 labels [count]): one pattern for each class, with noise.
+    """Returns (uint8 images [count, 12, 12, 3], int32 labels [count]): one noisy pattern for each class.
 
     The contrast varies, so that an attack of EPSILON breaks some examples of each class and not others.
     """
@@ -59,14 +59,16 @@ def trained(images: np.ndarray, labels: np.ndarray, seed: int) -> Any:
         ]
     )
     network.compile(
-        keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
+        keras.optimizers.Adam(3e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
     )
     network.fit(images / np.float32(255), labels, epochs=8, batch_size=64, verbose=0)
     return network
 
 
 def masked_class(logits_fn: LogitsFn, place: int) -> LogitsFn:
-    """Multiplies the logits by 10^4 where class `place` is the answer: softmax saturates, gradients vanish."""
+    """Multiplies the logits by 10^4 where the answer is class `place`: softmax saturates."""
 
     def weakened(images: tf.Tensor) -> tf.Tensor:
         logits = logits_fn(images)
@@ -125,7 +127,13 @@ def run(seed: int = 0, examples: int = 240) -> list[dict[str, Any]]:
     unprotected = unprotected_class(sound, _UNPROTECTED, images, labels)
     return [
         _judged("sound model", "reliable", sound, *test, seed),
-        _judged("one class masked by saturated logits", "not reliable", masked_class(sound, _UNPROTECTED), *test, seed),
+        _judged(
+            "one class masked by saturated logits",
+            "not reliable",
+            masked_class(sound, _UNPROTECTED),
+            *test,
+            seed,
+        ),
         _judged("input rounded to 8 levels", "not reliable", quantised_input(sound), *test, seed),
         _judged("input in smooth steps", "not reliable", quantised_smoothly(sound), *test, seed),
         _judged("noise at every call", "not reliable", noisy(sound, seed), *test, seed),
@@ -135,7 +143,7 @@ def run(seed: int = 0, examples: int = 240) -> list[dict[str, Any]]:
 
 
 def evaluated(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any]:
-    """Returns the evaluation of a planted model; a model without gradients is judged on its natural accuracy."""
+    """Returns the evaluation of a planted model; without gradients only its natural images are run."""
     bench = Bench(logits_fn, images[:1], labels[:1])
     attacks = ("fgsm", "pgd20", "cw20") if probes.differentiable(bench) else ()
     return eval_lib.evaluate(
@@ -159,7 +167,9 @@ def _unprotected(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, se
     worst = attack["worst_class"]
     row = attack["per_class"][worst["name"]]
     below = float(exact_upper(row["correct"], row["total"])) < _BOUND < attack["accuracy"]
-    found = f"worst class {worst['name']}, {worst['accuracy']:.0%} of it right, average {attack['accuracy']:.0%}"
+    found = (
+        f"worst class {worst['name']}, {worst['accuracy']:.0%} of it right, average {attack['accuracy']:.0%}"
+    )
     expected = f"class {CLASSES[_UNPROTECTED]} named, below {_BOUND:.0%}, average above"
     return {
         "model": "one class unprotected",

@@ -256,7 +256,7 @@ def larger_epsilon(sample: Sample) -> Finding:
     """Accuracy falls with the radius: at most chance at 0.5 (of the largest possible change), zero at 1."""
     if not sample.has_gradients:
         return Finding(None, "not run: no gradients")
-    diameter = 1.0 if sample.bench.norm == "linf" else float(np.sqrt(sample.images[0].size))
+    diameter = 1.0 if sample.bench.norm == "linf" else float(sample.images[0].size) ** 0.5
     radii = {"2x": 2 * sample.bench.epsilon, "0.5": 0.5 * diameter, "1": diameter}
     right = {key: sample.correct_under(r, sample.bench.norm, steps=40) for key, r in radii.items()}
     now = sample.evaluated() == 1
@@ -281,8 +281,8 @@ def _random_corners(sample: Sample, tries: int) -> np.ndarray:
     candidates = np.flatnonzero(sample.evaluated() == 1)
     for _ in range(tries if len(candidates) else 0):
         images = sample.images[candidates]
-        direction = generator.choice(np.float32([-1, 1]), images.shape)
-        scale = 1.0 if sample.bench.norm == "linf" else 1.0 / np.sqrt(images[0].size)
+        direction = generator.choice(np.array([-1, 1], np.float32), images.shape)
+        scale = 1.0 if sample.bench.norm == "linf" else images[0].size ** -0.5
         moved = np.clip(images + np.float32(sample.bench.epsilon * scale) * direction, 0, 1)
         broken[candidates] |= sample.bench.predict(moved) != sample.labels[candidates]
         candidates = candidates[~broken[candidates]]

@@ -15,7 +15,7 @@ def by_class(labels: np.ndarray, num_classes: int, per_class: int, seed: int) ->
 
 def per_class_for(labels: np.ndarray, num_classes: int, examples: int) -> int:
     """Returns how many of each present class make up about `examples` in all (at least one)."""
-    present = np.count_nonzero(np.bincount(labels, minlength=num_classes))
+    present = int(np.count_nonzero(np.bincount(labels, minlength=num_classes)))
     return max(examples // max(present, 1), 1)
 
 

@@ -73,7 +73,7 @@ def endpoint(loaded: Any, wanted: str, path: str | Path) -> tuple[str, Any]:
 
 def caller(function: Any, name: str) -> tuple[Callable[[tf.Tensor], tf.Tensor], tuple[int | None, ...]]:
     """Returns (images -> first output of the endpoint, (H, W, C) with None where any size goes)."""
-    spec = _image_input(function)
+    spec = _specs(function)[0]
     keyword = spec.name if isinstance(function, tf.types.experimental.ConcreteFunction) else None
 
     def call(images: tf.Tensor) -> tf.Tensor:

@@ -58,22 +58,25 @@ def _block(bench: Bench, attack: Any, examples: np.ndarray, name: str) -> dict[s
         state_path=bench.store.path(f"{name}-parts.npz"),
     )
     adversarial = np.asarray(result.adversarial)
-    block = {
+    block: dict[str, Any] = {
         "examples": examples,
         "predictions": bench.predict(adversarial),
         "seconds": time.monotonic() - begun,
         "correct": np.asarray(result.robust, bool),
-        **{f"after/{part}": np.asarray(flags, bool) for part, flags in result.robust_after.items()},
+        **{
+            f"after/{part}": np.asarray(flags, bool)
+            for part, flags in result.robust_after.items()
+            if part != "clean"
+        },
     }
     if bench.keep:
         block["adversarial"] = adversarial
-    if not np.array_equal(block["predictions"] == labels, block["correct"]):
-        differ = int(np.sum((block["predictions"] == labels) != block["correct"]))
-        if differ > 0.01 * len(labels) + 1:
-            raise errors.Unreliable(
-                f"autoattack: {differ} of {len(labels)} images are classified differently when predicted "
-                "again: is the model random or dependent on the batch?"
-            )
+    differ = int(np.sum((block["predictions"] == labels) != block["correct"]))
+    if differ > 0.01 * len(labels) + 1:
+        raise errors.Unreliable(
+            f"autoattack: {differ} of {len(labels)} images are classified differently when predicted again: "
+            "is the model random or dependent on the batch?"
+        )
     bench.store.save(name, **block)
     return block
 

@@ -72,6 +72,6 @@ def _row(check: Check, finding: Finding, class_names: Sequence[str]) -> dict[str
         "question": check.question,
         "outcome": "not run" if finding.outcome is None else _OUTCOME[finding.level],
         "message": finding.message,
-        "classes": [class_names[c] for c in np.flatnonzero(finding.classes)],
+        "classes": [class_names[c] for c in np.flatnonzero(finding.classes).tolist()],
     }
     return row | ({"value": finding.value} if finding.value is not None else {})

@@ -16,6 +16,12 @@ TABLE = Table(
         "standard": "fairat_tf.methods.pgd_at:Standard",
         "pgd_at": "fairat_tf.methods.pgd_at:PGDAT",
         "fairat": "fairat_tf.methods.fairat:FairAT",
+        "trades": "fairat_tf.methods.trades:TRADES",
+        "mart": "fairat_tf.methods.mart:MART",
+        "frl": "fairat_tf.methods.frl:FRL",
+        "wat": "fairat_tf.methods.wat:WAT",
+        "cfa": "fairat_tf.methods.cfa:CFA",
+        "dafa": "fairat_tf.methods.dafa:DAFA",
     },
 )
 

@@ -75,7 +75,7 @@ class Method(Measured):
     def __init__(
         self,
         network: keras.Model,
-        attack: Callable[..., tf.Tensor],
+        attack: Any,
         num_classes: int,
         seed: int = 0,
         ema_decay: float = 0.0,
@@ -111,7 +111,7 @@ class Method(Measured):
         self.awp_gamma, self.awp_warmup = awp_gamma, awp_warmup
         self.label_smoothing, self.class_label_smoothing = label_smoothing, class_label_smoothing
         self.class_weights = class_weights
-        self.ema_network = copy_of(network) if ema_decay else None
+        self.ema_network: Any = copy_of(network) if ema_decay else None
         self.epoch = self._state("epoch", (), "int32")
         self.class_accuracy = self._state("class_accuracy", (num_classes,))
         self.class_weight = self._state("class_weight", (num_classes,), initial=1.0)
@@ -159,10 +159,8 @@ class Method(Measured):
         """Returns what the loss trains towards: the labels int32 [M], or soft ones [M, K]."""
         if not self.label_smoothing and not self.class_label_smoothing:
             return labels
-        by_class = self.label_smoothing + self.class_label_smoothing * tf.convert_to_tensor(
-            self.class_accuracy
-        )
-        return robust.smoothed(labels, tf.gather(by_class, labels), self.num_classes)
+        by_class = self.class_label_smoothing * self.of_class(self.class_accuracy, labels)
+        return robust.smoothed(labels, self.label_smoothing + by_class, self.num_classes)
 
     def attack_objective(self, images: tf.Tensor, labels: tf.Tensor) -> Callable[..., tf.Tensor] | None:
         """Returns what the attack in training maximises, (logits, labels) -> [B]; None: the attack's own."""

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     images: tf.Tensor
     labels: tf.Tensor
-    index: tf.Tensor | None
+    index: tf.Tensor | None  # type: ignore[assignment]
     mask: tf.Tensor
 
 

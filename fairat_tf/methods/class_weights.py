@@ -31,7 +31,7 @@ def first(spec: str, num_classes: int) -> np.ndarray:
             return np.ones(num_classes, np.float32)
         numbers = np.array([float(number) for number in spec.split(",")], np.float32)
     except ValueError:
-        numbers = np.zeros(0)
+        numbers = np.zeros(0, np.float32)
     if numbers.shape != (num_classes,) or not (numbers >= 0).all() or not numbers.any():
         raise ValueError(
             f"class_weights must be {num_classes} numbers of at least 0 with commas between them, inverse or "

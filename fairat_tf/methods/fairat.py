@@ -104,7 +104,7 @@ class FairAT(Method):
         if self.options.hard_score == "memory" and not self.num_examples:
             raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
         self.memory = self._state("memory", (max(self.num_examples, 1),), initial=-1.0)
-        self.threshold = self._state("threshold", ())
+        self.threshold = self._state("threshold", (), initial=float("nan"))
 
     # ---- the algorithm ----------------------------------------------------------------------------
 
@@ -192,11 +192,10 @@ class FairAT(Method):
         return ranked >= self._running_quantile(everyone)
 
     def _running_quantile(self, ranked: tf.Tensor) -> tf.Tensor:
-        """Returns the threshold: moving average (decay 0.9) of the batches' quantiles."""
+        """Returns the threshold: moving average (decay 0.9) of the batches' quantiles, this batch included."""
         now = selection.quantile(ranked, self.options.hard_fraction)
-        running = tf.where(self.optimizer.iterations > 0, 0.9 * self.threshold + 0.1 * now, now)
-        self.threshold.assign(running)
-        return running
+        known = tf.convert_to_tensor(self.threshold)
+        return tf.where(tf.math.is_nan(known), now, 0.9 * known + 0.1 * now)
 
     def _augmented(self, chosen: tf.Tensor, seed: rng.Seed) -> Hard:
         """Returns the rows to augment: the hard, and `easy_fraction` of the others."""
@@ -231,9 +230,12 @@ class FairAT(Method):
     # ---- state and what is logged ---------------------------------------------------------------------
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
-        """Counts who was hard, and remembers each example's loss for `hard_score=memory`."""
+        """Counts who was hard; keeps the running quantile, and each example's loss for `hard_score=memory`."""
         self.hard_share.update_state(batch.labels, examples.hard)
         self.hard_score.update_state(batch.labels, examples.scores)
+        if self.options.hard_select == "quantile":
+            sign = -1.0 if self.options.hard_choice == "easiest" else 1.0
+            self.threshold.assign(self._running_quantile(selection.global_scores(sign * examples.scores)))
         if self.options.hard_score == "memory":
             index = selection.global_scores(batch.index)
             losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], tf.float32))

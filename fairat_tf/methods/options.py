@@ -16,8 +16,8 @@ def loss_option(default: str) -> Any:
     """Returns the field `loss` of `WithLoss` with another default."""
     return option(
         default,
-        "what is minimised: cross-entropy of the adversarial examples (PGD-AT), TRADES or MART; the attack in "
-        "training follows it",
+        "what is minimised: cross-entropy of the adversarial examples (PGD-AT), TRADES or MART; the attack "
+        "in training follows it",
         choices=("cross_entropy", "trades", "mart"),
     )
 

@@ -14,7 +14,7 @@ def class_sums(values: tf.Tensor, labels: tf.Tensor, num_classes: int) -> tf.Ten
 
 
 def over_replicas(values: Any) -> Any:
-    """Returns the sum of a tensor, or of each tensor of a list, over all replicas, the same on each of them."""
+    """Returns the sum over all replicas of a tensor, or of each tensor of a list, equal on each of them."""
     context: Any = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return values

@@ -131,6 +131,6 @@ def names() -> list[str]:
 
 
 def smoothed(labels: tf.Tensor, smoothing: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Returns soft labels (1 - s) * one-hot + s / K, float32 [B, K], from int32 [B] and s in [0, 1], [B] or scalar."""
+    """Returns soft labels (1 - s) * one-hot + s / K, float32 [B, K], from int32 [B] and s in [0, 1] ([B])."""
     amount = tf.reshape(tf.cast(smoothing, tf.float32), [-1, 1])
     return (1.0 - amount) * tf.one_hot(labels, num_classes) + amount / num_classes

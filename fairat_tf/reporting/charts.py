@@ -17,7 +17,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def bar(value: float, interval: Sequence[float], kind: str, mark: float | None = None) -> str:
-    """Returns a horizontal bar of `value` in [0, 1] with its interval as a whisker; `mark`: a reference line."""
+    """Returns a horizontal bar of `value` in [0, 1] with its interval; `mark`: a reference line."""
     low, high = (100 * bound for bound in interval)
     reference = (
         f'<line class="mark" x1="{100 * mark:.2f}%" x2="{100 * mark:.2f}%" y1="0" y2="100%"/>' if mark else ""
@@ -94,7 +94,8 @@ def _axes(frame: _Frame, percent: bool) -> list[str]:
         value = frame.x_low + (frame.x_high - frame.x_low) * step / 4
         x = frame.x(value)
         parts.append(
-            f'<text class="tick" x="{x:.2f}%" y="{100 - _BOTTOM}%" dy="16" text-anchor="middle">{value:.3g}</text>'
+            f'<text class="tick" x="{x:.2f}%" y="{100 - _BOTTOM}%" dy="16" text-anchor="middle">'
+            f"{value:.3g}</text>"
         )
     return parts
 

@@ -1,7 +1,7 @@
 """A comparison as Markdown, CSV and a page.
 
-    print(comparison.markdown(found))
-    comparison.write(found, "comparison")       # comparison.md, .csv, .json, .html
+print(comparison.markdown(found))
+comparison.write(found, "comparison")       # comparison.md, .csv, .json, .html
 """
 
 import csv
@@ -50,8 +50,15 @@ def markdown(found: Mapping[str, Any]) -> str:
         for name, row in block["models"].items():
             lines.append(f"| {_cell(name)} | " + " | ".join(_figure(row[key]) for key in _LABELS) + " |")
         for name, row in block["differences"].items():
-            lines += ["", f"{_cell(name)} minus {_cell(found['reference'])}, in points (rho {_rho(row['rho'])}):", ""]
-            lines += ["| | difference | 95 % interval | better / worse | p (McNemar, Holm) |", "|---|---|---|---|---|"]
+            lines += [
+                "",
+                f"{_cell(name)} minus {_cell(found['reference'])}, in points (rho {_rho(row['rho'])}):",
+                "",
+            ]
+            lines += [
+                "| | difference | 95 % interval | better / worse | p (McNemar, Holm) |",
+                "|---|---|---|---|---|",
+            ]
             for key, label in _LABELS.items():
                 lines.append(f"| **{label}** | {_points(row[key])} | | |")
             for label, own in row["per_class"].items():
@@ -91,16 +98,20 @@ def html(found: Mapping[str, Any]) -> str:
 def _section(found: Mapping[str, Any], attack: str, block: Mapping[str, Any]) -> str:
     parts = [f"<h2>{escape(attack)}</h2>"]
     for key, label in _LABELS.items():
+        kind = "worst" if key == "worst_class" else "robust"
         rows = "".join(
             f'<span class="name single">{escape(name)}</span>'
-            f"{charts.bar(row[key]['value'], row[key]['ci95'], 'worst' if key == 'worst_class' else 'robust')}"
+            f"{charts.bar(row[key]['value'], row[key]['ci95'], kind)}"
             f'<span class="value">{100 * row[key]["value"]:.1f}</span>'
             for name, row in block["models"].items()
         )
         parts.append(f'<h3>{label}, in %</h3><div class="rows">{rows}</div>')
     for name, row in block["differences"].items():
         head = "<tr><th>class</th><th>points</th><th>95 % interval</th><th>p (Holm)</th></tr>"
-        cells = "".join(_row(label, own) for label, own in {**{v: row[k] for k, v in _LABELS.items()}, **row["per_class"]}.items())
+        cells = "".join(
+            _row(label, own)
+            for label, own in {**{v: row[k] for k, v in _LABELS.items()}, **row["per_class"]}.items()
+        )
         parts.append(
             f"<h3>{escape(name)} minus {escape(found['reference'])}</h3>"
             f'<div class="wide"><table>{head}{cells}</table></div>'
@@ -110,7 +121,8 @@ def _section(found: Mapping[str, Any], attack: str, block: Mapping[str, Any]) ->
 
 def _row(label: str, own: Mapping[str, Any]) -> str:
     low, high = own["ci95"]
-    clear = ' class="low"' if high < 0 or low > 0 else ""
+    beyond_chance = own["p_holm"] < 0.05 if "p_holm" in own else high < 0 or low > 0
+    clear = ' class="low"' if beyond_chance else ""
     p = f"{own['p_holm']:.3g}" if "p_holm" in own else ""
     return (
         f"<tr><th>{escape(label)}</th><td{clear}>{100 * own['value']:+.1f}</td>"

@@ -3,27 +3,28 @@
 print(console.classwise_table(result))
 """
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 WIDTH = 80
-_NAME, _COLUMN = 14, 8
+_NAME, _COLUMN = 14, 10
 
 
 def classwise_table(result: Mapping[str, Any]) -> str:
     """Returns the table of accuracy (%) by class and attack, the worst class marked `<`."""
     blocks = _tables(result)
-    return "\n".join([_head(result), *blocks, *_summary(result), *_verdict(result)])
+    return "\n".join([*_head(result), *blocks, *_summary(result), *_verdict(result)])
 
 
-def _head(result: Mapping[str, Any]) -> str:
+def _head(result: Mapping[str, Any]) -> list[str]:
     data, threat = result["dataset"], result["threat_model"]
     name = f"{data.get('name') or 'data'} {data.get('split') or ''}".strip()
-    return (
+    text = (
         f"{name}: {data['examples']} examples, {len(data['class_names'])} classes; "
-        f"{threat['norm']}, epsilon {threat['epsilon']:.4f} ({threat['epsilon'] * 255:.3g}/255)\n"
-        "accuracy in %, by true class; < marks the worst class of a column"
+        f"{threat['norm']}, epsilon {threat['epsilon']:.4f} ({threat['epsilon'] * 255:.3g}/255)"
     )
+    return [*textwrap.wrap(text, WIDTH), "accuracy in %, by true class; < marks the worst class of a column"]
 
 
 def _tables(result: Mapping[str, Any]) -> list[str]:
@@ -67,9 +68,9 @@ def _summary(result: Mapping[str, Any]) -> list[str]:
             f"worst class {_range(worst['ci95'])} ({_cut(worst['name'], 20)})"
         )
         if attack.get("note"):
-            lines.append(f"             {attack['note']}")
+            lines += _wrapped(f"({attack['note']})", 13)
     absent = next(iter(result["fairness"].values()))["absent"]
-    return lines + ([f"  no examples of: {', '.join(absent)}"] if absent else [])
+    return lines + (_wrapped(f"no examples of: {', '.join(absent)}", 2) if absent else [])
 
 
 def _verdict(result: Mapping[str, Any]) -> list[str]:
@@ -78,8 +79,12 @@ def _verdict(result: Mapping[str, Any]) -> list[str]:
     for check in verdict["checks"]:
         if check["outcome"] in ("warn", "fail"):
             where = f" [{', '.join(check['classes'][:5])}]" if check["classes"] else ""
-            lines.append(f"  {check['outcome']}: {check['name']}: {check['message']}{where}")
+            lines += _wrapped(f"{check['outcome']}: {check['name']}: {check['message']}{where}", 2)
     return lines
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2))
 
 
 def _range(bounds: list[float]) -> str:

@@ -1,4 +1,7 @@
-"""The sections of the page, each a function `result -> HTML`; an empty string where there is nothing to show."""
+"""The sections of the page, each a function `result -> HTML`; "" where there is nothing to show.
+
+sections.headline(result), sections.by_class(result)
+"""
 
 import json
 import math
@@ -10,7 +13,7 @@ from typing import Any
 from fairat_tf.evaluation.summary import strongest
 from fairat_tf.reporting import charts, wording
 from fairat_tf.reporting.gallery import Shown
-from fairat_tf.reporting.wording import bounds, percent, span
+from fairat_tf.reporting.wording import bounds, percent, points, span
 
 _MOST_CELLS = 20
 _SIGNS = {"pass": "✓ passed", "warn": "! warning", "fail": "✗ failed", "not run": "– not run"}
@@ -24,7 +27,7 @@ def title(result: Mapping[str, Any]) -> str:
 def headline(result: Mapping[str, Any]) -> str:
     """The title and the sentence that says who is protected."""
     status = result["verdict"]["status"]
-    kind = {"unreliable": " bad", "suspicious": " warn"}.get(status, "")
+    kind = {"unreliable": " broken", "suspicious": " doubt"}.get(status, "")
     sentences = "".join(f"<p>{escape(text)}</p>" for text in wording.summary(result))
     return f'<h1>{escape(title(result))}</h1><div class="lead{kind}">{sentences}</div>'
 
@@ -45,10 +48,11 @@ def tiles(result: Mapping[str, Any]) -> str:
     if spread.get("rho") is not None:
         rows.append((f"{spread['rho']:+.3f}", "rho against the baseline (above 0: a fairer trade)"))
     cells = "".join(f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in rows)
-    note = (
-        "In brackets: 95 % intervals. By chance alone, the observed worst class looks about "
-        f"{100 * abs(bias):.1f} points worse than it is."
-    )
+    note = "In brackets: 95 % intervals."
+    if abs(bias) >= 0.0005:
+        note += (
+            f" By chance alone, the worst class looks about {100 * abs(bias):.1f} points worse than it is."
+        )
     return f'<div class="tiles">{cells}</div><p class="soft small">{note}</p>'
 
 
@@ -76,14 +80,16 @@ def by_class(result: Mapping[str, Any]) -> str:
         own, natural = robust["per_class"][label], clean["per_class"][label]
         if own["accuracy"] is None:
             parts.append(
-                f'<span class="name single">{escape(label)}</span><span class="soft">no examples</span><i></i>'
+                f'<span class="name single">{escape(label)}</span>'
+                '<span class="soft">no examples</span><i></i>'
             )
             continue
         worst = label == robust["worst_class"]["name"]
         extra = " <small>(worst)</small>" if worst else ""
         kind = "worst" if worst else "robust"
         parts.append(
-            f'<span class="name">{escape(label)}{extra}</span>{charts.bar(natural["accuracy"], natural["ci95"], "clean")}'
+            f'<span class="name">{escape(label)}{extra}</span>'
+            f"{charts.bar(natural['accuracy'], natural['ci95'], 'clean')}"
             f'<span class="value">{percent(natural["accuracy"])}</span>'
             f"{charts.bar(own['accuracy'], own['ci95'], kind, robust['accuracy'])}"
             f'<span class="value">{percent(own["accuracy"])}</span><hr>'
@@ -108,17 +114,17 @@ def table(result: Mapping[str, Any]) -> str:
             row = attack["per_class"][label]
             low = ' class="low"' if attack["worst_class"]["name"] == label else ""
             cells.append(
-                f"<td{low} title='{row['correct']} of {row['total']}'>{percent(row['accuracy'])}</td>"
+                f"<td{low} title='{row['correct']} of {row['total']}'>{points(row['accuracy'])}</td>"
             )
         rows.append(f"<tr><th>{escape(label)}</th>{''.join(cells)}</tr>")
     spread = result["fairness"]
     figures = {
-        "average": [percent(a["accuracy"]) for a in attacks.values()],
-        "worst class": [percent(a["worst_class"]["accuracy"]) for a in attacks.values()],
-        "its 95 % interval": [bounds(a["worst_class"]["ci95"]) for a in attacks.values()],
-        "worst 10 % of classes": [percent(spread[n]["worst_10"]) for n in attacks],
-        "worst 20 % of classes": [percent(spread[n]["worst_20"]) for n in attacks],
-        "worst 30 % of classes": [percent(spread[n]["worst_30"]) for n in attacks],
+        "average": [points(a["accuracy"]) for a in attacks.values()],
+        "worst class": [points(a["worst_class"]["accuracy"]) for a in attacks.values()],
+        "its 95 % interval": [bounds(a["worst_class"]["ci95"], "–") for a in attacks.values()],
+        "worst 10 % of classes": [points(spread[n]["worst_10"]) for n in attacks],
+        "worst 20 % of classes": [points(spread[n]["worst_20"]) for n in attacks],
+        "worst 30 % of classes": [points(spread[n]["worst_30"]) for n in attacks],
         "gap best to worst": [f"{100 * spread[n]['gap']:.1f}" for n in attacks],
         "standard deviation": [f"{100 * spread[n]['sd']:.1f}" for n in attacks],
         "NSD (SD / mean class accuracy)": [_number(spread[n]["nsd"]) for n in attacks],
@@ -127,9 +133,19 @@ def table(result: Mapping[str, Any]) -> str:
     for place, (label, values) in enumerate(figures.items()):
         mark = ' class="total"' if place == 0 else ""
         rows.append(f"<tr{mark}><th>{label}</th>{''.join(f'<td>{value}</td>' for value in values)}</tr>")
-    notes = "".join(f"<p>{escape(n)}: {escape(a['note'])}.</p>" for n, a in attacks.items() if a.get("note"))
     head = f"<thead><tr><th>class</th>{head}</tr></thead>"
-    return f'<h2>All attacks</h2>{notes}<div class="wide"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    body = f"<table>{head}<tbody>{''.join(rows)}</tbody></table>"
+    lead = f'<h2>All attacks</h2><p class="soft">Accuracy in %.</p>{_notes(result)}'
+    return f'{lead}<div class="wide">{body}</div>'
+
+
+def _notes(result: Mapping[str, Any]) -> str:
+    """Returns what the attacks' notes say, each once with the attacks it is about."""
+    about: dict[str, list[str]] = {}
+    for name, attack in result["attacks"].items():
+        if attack.get("note"):
+            about.setdefault(attack["note"], []).append(name)
+    return "".join(f"<p>{escape(', '.join(names))}: {escape(note)}.</p>" for note, names in about.items())
 
 
 def groups(result: Mapping[str, Any]) -> str:
@@ -141,7 +157,8 @@ def groups(result: Mapping[str, Any]) -> str:
     rows = []
     for name, row in own["per_group"].items():
         small = " <small>(few examples)</small>" if name in found["small"] else ""
-        label = f'<span class="name single">{escape(name)}{small}<br><small class="soft">{row["total"]} examples</small></span>'
+        size = f'<br><small class="soft">{row["total"]} examples</small>'
+        label = f'<span class="name single">{escape(name)}{small}{size}</span>'
         if row["accuracy"] is None:
             rows.append(f'{label}<span class="soft">no examples</span><i></i>')
         else:
@@ -161,14 +178,14 @@ def curve(result: Mapping[str, Any]) -> str:
     found = result.get("curve")
     if not found:
         return ""
-    points = found["points"]
+    found_points = found["points"]
     scale = 255 if result["threat_model"]["norm"] == "linf" else 1
     label = "epsilon × 255" if scale == 255 else "epsilon (L2)"
     series = {
-        "average": [(p["epsilon"] * scale, p["accuracy"]) for p in points],
-        "worst class": [(p["epsilon"] * scale, p["worst_class"]) for p in points],
+        "average": [(p["epsilon"] * scale, p["accuracy"]) for p in found_points],
+        "worst class": [(p["epsilon"] * scale, p["worst_class"]) for p in found_points],
     }
-    bands = {"average": [(p["epsilon"] * scale, *p["ci95"]) for p in points]}
+    bands = {"average": [(p["epsilon"] * scale, *p["ci95"]) for p in found_points]}
     chart = charts.lines(series, label, bands, result["threat_model"]["epsilon"] * scale)
     text = f"{found['attack']} on {found['examples']} examples; dashed: the epsilon of this evaluation."
     return f"<h2>How far does the protection reach?</h2><p class='soft'>{escape(text)}</p>{chart}"
@@ -223,9 +240,11 @@ def examples(result: Mapping[str, Any], shown: Sequence[Shown]) -> str:
     if not shown:
         return ""
     figures = "".join(
-        f'<figure class="shown"><div><img src="{one.natural}" alt="natural image of {escape(one.true, quote=True)}">'
+        f'<figure class="shown"><div><img src="{one.natural}" '
+        f'alt="natural image of {escape(one.true, quote=True)}">'
         f'<img src="{one.perturbation}" alt="perturbation, amplified"><img src="{one.adversarial}" '
-        f'alt="adversarial image"></div><figcaption>{escape(one.true)} → <b>{escape(one.taken_for)}</b></figcaption></figure>'
+        f'alt="adversarial image"></div><figcaption>{escape(one.true)} → <b>{escape(one.taken_for)}</b>'
+        "</figcaption></figure>"
         for one in shown
     )
     text = "Natural image, perturbation (amplified; grey: no change), adversarial image; true class → answer."

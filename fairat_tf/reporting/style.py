@@ -15,13 +15,16 @@ h2 { font-size:1.2rem; margin:2.2rem 0 .5rem; border-bottom:1px solid var(--line
 h3 { font-size:1rem; margin:1.2rem 0 .3rem }
 p, li { max-width:46rem } .soft { color:var(--soft) } small, .small { font-size:.85rem }
 .lead { font-size:1.15rem; border-left:.3rem solid var(--robust); padding-left:.9rem }
-.lead.bad { border-color:var(--bad) } .lead.warn { border-color:var(--warn) }
-.tiles { display:grid; grid-template-columns:repeat(auto-fit,minmax(9rem,1fr)); gap:.6rem; margin:1rem 0 }
+.lead.broken { border-color:var(--bad) } .lead.doubt { border-color:var(--warn) }
+.tiles { display:grid; grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr)); gap:.6rem; margin:1rem 0 }
 .tile { background:var(--card); border:1px solid var(--line); border-radius:.5rem; padding:.6rem .8rem }
-.tile b { display:block; font-size:1.35rem; line-height:1.2; overflow-wrap:anywhere } .tile span { color:var(--soft);
+.tile b { display:block; font-size:1.35rem; line-height:1.2; overflow-wrap:anywhere }
+  .tile span { color:var(--soft);
   font-size:.85rem; overflow-wrap:anywhere }
-.rows { display:grid; grid-template-columns:minmax(5rem,10rem) 1fr 3.4rem; gap:.15rem .6rem; align-items:center }
+.rows { display:grid; grid-template-columns:minmax(5rem,10rem) 1fr 3.9rem; gap:.15rem .6rem;
+  align-items:center }
 .rows .name { grid-row:span 2; overflow-wrap:anywhere; line-height:1.2 } .rows .value { text-align:right;
+  white-space:nowrap;
   font-variant-numeric:tabular-nums; font-size:.85rem }
 .rows hr { grid-column:1/-1; width:100%; border:0; margin:.12rem 0 } .rows .single { grid-row:auto }
 svg.bar { width:100%; height:.85rem; display:block; overflow:visible }
@@ -33,21 +36,27 @@ svg .tick { fill:var(--soft); font-size:11px } svg.lines { width:100%; height:17
 svg line.s0,svg circle.s0{stroke:var(--s0)} svg line.s1,svg circle.s1{stroke:var(--s1)}
 svg line.s2,svg circle.s2{stroke:var(--s2)} svg line.s3,svg circle.s3{stroke:var(--s3)}
 svg line.s4,svg circle.s4{stroke:var(--s4)} svg line.s5,svg circle.s5{stroke:var(--s5)}
-svg line[class^=s] { stroke-width:2 } svg line.thin { stroke-width:1 } svg circle { fill:var(--paper); stroke-width:2 }
+svg line[class^=s] { stroke-width:2 } svg line.thin { stroke-width:1 } svg circle { fill:var(--paper);
+  stroke-width:2 }
 .key { display:inline-block; width:1.4rem; height:.25rem; vertical-align:middle; margin-right:.35rem }
 i.s0{background:var(--s0)} i.s1{background:var(--s1)} i.s2{background:var(--s2)} i.s3{background:var(--s3)}
 i.s4{background:var(--s4)} i.s5{background:var(--s5)} i.clean{background:var(--clean);height:.7rem}
 i.robust{background:var(--robust);height:.7rem} i.worst{background:var(--worst);height:.7rem}
-figure { margin:.6rem 0 } .legend { display:flex; flex-wrap:wrap; gap:.3rem 1.2rem; font-size:.85rem; color:var(--soft) }
+figure { margin:.6rem 0 } .legend { display:flex; flex-wrap:wrap; gap:.3rem 1.2rem; font-size:.85rem;
+  color:var(--soft) }
 .wide { overflow-x:auto; margin:.6rem 0 }
 table { border-collapse:collapse; font-size:.9rem; font-variant-numeric:tabular-nums }
 th, td { padding:.25rem .55rem; border-bottom:1px solid var(--line); text-align:right; vertical-align:top }
 th:first-child, td:first-child, .text td, .text th { text-align:left }
-tr.total td, tr.total th { border-top:2px solid var(--line); font-weight:600 } td.low { color:var(--worst); font-weight:700 }
+td { white-space:nowrap } .text td { white-space:normal }
+tr.total td, tr.total th { border-top:2px solid var(--line); font-weight:600 } td.low { color:var(--worst);
+  font-weight:700 }
 .text td { overflow-wrap:anywhere; min-width:4.5rem }
 .heat td, .heat th { padding:.2rem .3rem; text-align:center; border:1px solid var(--paper); font-size:.8rem }
-.heat th { font-weight:400; color:var(--soft); border:0; max-width:6rem; overflow:hidden; text-overflow:ellipsis }
-.heat thead th { writing-mode:vertical-rl; transform:rotate(180deg); text-align:left; max-height:7rem; max-width:none }
+.heat th { font-weight:400; color:var(--soft); border:0; max-width:6rem; overflow:hidden;
+  text-overflow:ellipsis }
+.heat thead th { writing-mode:vertical-rl; transform:rotate(180deg); text-align:left; max-height:7rem;
+  max-width:none }
 .heat td { background:color-mix(in srgb, var(--worst) calc(var(--v)*85%), var(--card)) }
 .heat td.right { background:color-mix(in srgb, var(--robust) calc(var(--v)*70%), var(--card)) }
 .heat td.strong { color:var(--paper) }
@@ -56,13 +65,16 @@ tr.total td, tr.total th { border-top:2px solid var(--line); font-weight:600 } t
 .shown div { display:grid; grid-template-columns:repeat(3,1fr); gap:.4rem }
 .shown img { width:100%; image-rendering:pixelated; border-radius:.2rem; display:block }
 .shown figcaption { font-size:.85rem; margin-top:.4rem; overflow-wrap:anywhere }
-.pass { color:var(--good) } .warn { color:var(--warn) } .fail { color:var(--bad) } .pass, .warn, .fail { font-weight:600; white-space:nowrap }
+.pass { color:var(--good) } .warn { color:var(--warn) } .fail { color:var(--bad) }
+  .pass, .warn, .fail { font-weight:600; white-space:nowrap }
 .text code { overflow-wrap:anywhere }
-pre { background:var(--card); border:1px solid var(--line); border-radius:.5rem; padding:.7rem; overflow-x:auto;
+pre { background:var(--card); border:1px solid var(--line); border-radius:.5rem; padding:.7rem;
+  overflow-x:auto;
   font-size:.85rem; white-space:pre-wrap; overflow-wrap:anywhere }
 dl { display:grid; grid-template-columns:minmax(7rem,12rem) 1fr; gap:.2rem .8rem; font-size:.9rem }
 dt { color:var(--soft) } dd { margin:0; overflow-wrap:anywhere }
-@media print { :root { color-scheme:light } body { max-width:none; font-size:11pt; padding:0 } .wide { overflow:visible }
+@media print { :root { color-scheme:light } body { max-width:none; font-size:11pt; padding:0 }
+  .wide { overflow:visible }
   * { print-color-adjust:exact; -webkit-print-color-adjust:exact } h2, h3 { break-after:avoid }
   figure, .shown, .tile, tr { break-inside:avoid } }
 """

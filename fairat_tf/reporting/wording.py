@@ -29,9 +29,14 @@ def span(bounds: Sequence[float], unit: str = " %") -> str:
     return f"95 % interval {100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}{unit}"
 
 
-def bounds(interval: Sequence[float]) -> str:
+def points(value: float | None) -> str:
+    """Returns a fraction in per cent without the sign; a dash for nothing."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def bounds(interval: Sequence[float], between: str = " to ") -> str:
     """Returns an interval as two numbers in per cent."""
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+    return f"{100 * interval[0]:.1f}{between}{100 * interval[1]:.1f}"
 
 
 def allowed(norm: str, epsilon: float) -> str:
@@ -44,7 +49,7 @@ def allowed(norm: str, epsilon: float) -> str:
 
 
 def summary(result: Mapping[str, Any]) -> list[str]:
-    """Returns one to four sentences: the trust first if it is missing, then who is protected and who is not."""
+    """Returns the sentences: the trust first if it is missing, then who is protected and who is not."""
     name = strongest(result)
     attack = result["attacks"][name]
     status = result["verdict"]["status"]
@@ -54,7 +59,8 @@ def summary(result: Mapping[str, Any]) -> list[str]:
     worst = attack["worst_class"]
     best = result["fairness"][name]["best_class"]
     sentences.append(
-        f"Of 100 images, the model gets {_round(result['attacks']['clean']['accuracy'])} right as they are, and "
+        f"Of 100 images, the model gets {_round(result['attacks']['clean']['accuracy'])} right as they are, "
+        "and "
         f"{_round(attack['accuracy'])} when every image may be changed a little to deceive it ({name})."
     )
     sentences.append(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 
-def make_network(num_classes: int = 10, dtype: str = "float32", scale: float = 1.0) -> Callable[[Any], Any]:
+def _make_network(num_classes: int = 10, dtype: str = "float32", scale: float = 1.0) -> Callable[[Any], Any]:
     """A fixed random network on 8x8x3 images: convolution of stride 2, ReLU, linear layer."""
     import tensorflow as tf
 
@@ -26,12 +26,12 @@ def make_network(num_classes: int = 10, dtype: str = "float32", scale: float = 1
 
 @pytest.fixture
 def network() -> Callable[[Any], Any]:
-    return make_network()
+    return _make_network()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def networks() -> Callable[..., Callable[[Any], Any]]:
-    return make_network
+    return _make_network
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ def models(small, tmp_path_factory):
     (folder / "run" / "best").mkdir(parents=True)
     small.network.save(folder / "run" / "best" / "model.keras")
     (folder / "run" / "config.json").write_text("{}")
-    (folder / "run" / "metrics.jsonl").write_text('{"epoch": 0, "loss": 2.0, "val_accuracy": 0.3}\n{"epoch": 1, "loss": 1.0}\n')
+    (folder / "run" / "metrics.jsonl").write_text(
+        '{"epoch": 0, "loss": 2.0, "val_accuracy": 0.3}\n{"epoch": 1, "loss": 1.0}\n'
+    )
     return folder
 
 
@@ -95,7 +97,8 @@ def test_a_missed_gate_is_exit_code_4(small, models, tmp_path, capsys):
 def test_an_unreliable_verdict_is_exit_code_5(small, models, tmp_path, capsys, monkeypatch):
     def judged(bench, outcomes, names, checks):
         return {"status": "unreliable", "per_class": {}, "checks": [
-            {"name": "zero gradients", "question": "?", "outcome": "fail", "message": "all", "classes": []}]}  # fmt: skip
+            {"name": "zero gradients", "question": "?", "outcome": "fail", "message": "all",
+             "classes": []}]}  # fmt: skip
 
     monkeypatch.setattr("fairat_tf.evaluation.verdict.judge", judged)
     assert _run(small, models / "plain.keras", tmp_path, "--gate=clean.average>=0.1") == 5
@@ -149,7 +152,8 @@ def test_stopped_is_exit_code_75(small, models, tmp_path, monkeypatch):
 
 def test_help_is_fast_grouped_and_exit_code_0():
     found = subprocess.run(
-        [sys.executable, "-c", "import sys; from fairat_tf import evaluate; code = evaluate.run(['x', '--help']); "
+        [sys.executable, "-c", "import sys; from fairat_tf import evaluate; "
+         "code = evaluate.run(['x', '--help']); "
          "print('tensorflow' in sys.modules); sys.exit(code)"],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A small network trained on drawn patterns, its data as arrays and as a file: made once for all tests here."""
+"""A small network trained on drawn patterns, with its data: made once for all tests here."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

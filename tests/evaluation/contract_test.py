@@ -1,6 +1,5 @@
 """Holds: each way in which a model can fail to fit is met by its own message."""
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -9,7 +8,9 @@ from fairat_tf.evaluation import contract, planted
 
 
 def _check(small, logits_fn, labels=None, names=None, shape=None):
-    contract.check(logits_fn, small.images, small.labels if labels is None else labels, names or small.names, shape)
+    contract.check(
+        logits_fn, small.images, small.labels if labels is None else labels, names or small.names, shape
+    )
 
 
 def test_a_sound_model_passes(small):
@@ -21,7 +22,9 @@ def _randomly(small):
     state = tf.Variable(0)
 
     def logits_fn(images):
-        return small.logits_fn(images) + rng.normal(rng.key(0, "x", state.assign_add(1)), [tf.shape(images)[0], 4])
+        return small.logits_fn(images) + rng.normal(
+            rng.key(0, "x", state.assign_add(1)), [tf.shape(images)[0], 4]
+        )
 
     return logits_fn
 
@@ -44,7 +47,11 @@ CASES = {
     "softmax": (lambda s: lambda x: tf.nn.softmax(s.logits_fn(x)), errors.UsageError, "--outputs=softmax"),
     "range 255": (lambda s: lambda x: s.logits_fn(x / 255.0), errors.UsageError, "--input_range=0,255"),
     "range -1": (_signed, errors.UsageError, "--input_range=-1,1"),
-    "order": (lambda s: lambda x: tf.roll(s.logits_fn(x), 1, axis=1), errors.UsageError, "another order.*bars->cross"),
+    "order": (
+        lambda s: lambda x: tf.roll(s.logits_fn(x), 1, axis=1),
+        errors.UsageError,
+        "another order.*bars->cross",
+    ),
     "classes": (lambda s: lambda x: s.logits_fn(x)[:, :3], errors.UsageError, "has 4 classes"),
     "NaN": (lambda s: lambda x: s.logits_fn(x) * float("nan"), errors.UsageError, "NaN"),
     "random": (_randomly, errors.Unreliable, "deterministic"),

@@ -31,7 +31,9 @@ def test_clean_accuracy_is_the_networks(small, result):
 
 def test_fgsm_equals_a_plain_loop(small, result):
     images = tf.constant(small.images / np.float32(255))
-    adversarial = attacks.get("fgsm")(epsilon=8 / 255)(small.logits_fn, images, tf.constant(small.labels), rng.key(0, "x"))
+    adversarial = attacks.get("fgsm")(epsilon=8 / 255)(
+        small.logits_fn, images, tf.constant(small.labels), rng.key(0, "x")
+    )
     predicted = np.argmax(small.logits_fn(adversarial), axis=1)
     clean = np.argmax(small.logits_fn(images), axis=1)
     expected = (predicted == small.labels) & (clean == small.labels)
@@ -56,9 +58,17 @@ def test_kept_images_are_in_the_ball_and_give_the_flags(small, result):
 def test_format_of_the_contract(result, tmp_path):
     files.write(result, tmp_path)
     written = json.loads((tmp_path / "evaluation.json").read_text())
-    assert {"format", "model", "dataset", "threat_model", "seed", "attacks", "fairness", "verdict", "environment"} <= set(
-        written
-    )
+    assert {
+        "format",
+        "model",
+        "dataset",
+        "threat_model",
+        "seed",
+        "attacks",
+        "fairness",
+        "verdict",
+        "environment",
+    } <= set(written)
     attack = written["attacks"]["pgd20"]
     assert {"accuracy", "ci95", "correct", "total", "worst_class", "per_class", "seconds"} <= set(attack)
     assert set(attack["worst_class"]) == {"name", "accuracy", "ci95"}
@@ -72,7 +82,13 @@ def test_format_of_the_contract(result, tmp_path):
 def test_batch_size_does_not_change_a_deterministic_attack(small):
     flags = [
         eval_lib.evaluate(
-            small.logits_fn, small.images, small.labels, small.names, attacks=("fgsm",), batch_size=size, checks="none"
+            small.logits_fn,
+            small.images,
+            small.labels,
+            small.names,
+            attacks=("fgsm",),
+            batch_size=size,
+            checks="none",
         )["per_example"]["correct/fgsm"]
         for size in (7, 80, 500)
     ]
@@ -115,7 +131,9 @@ def test_a_killed_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
         return step
 
     def bench(before):
-        made = Bench(small.logits_fn, small.images, small.labels, batch_size=16, store=Store(tmp_path / "s", {"a": 1}))
+        made = Bench(
+            small.logits_fn, small.images, small.labels, batch_size=16, store=Store(tmp_path / "s", {"a": 1})
+        )
         compiled = made._compiled
 
         def observed(function):
@@ -162,7 +180,13 @@ class _StubSuite:
         joint = first & (place % 5 != 0)
         adversarial = np.where(joint[:, None, None, None], images, 1 - images).astype(np.float32)
         return type(
-            "Result", (), {"adversarial": adversarial, "robust": joint, "robust_after": {"apgd-ce": first, "square": joint}}
+            "Result",
+            (),
+            {
+                "adversarial": adversarial,
+                "robust": joint,
+                "robust_after": {"apgd-ce": first, "square": joint},
+            },
         )()
 
 
@@ -183,7 +207,9 @@ def numbered():
 def test_autoattack_gives_its_parts_and_the_joint_result(numbered, monkeypatch):
     logits_fn, images, labels = numbered
     monkeypatch.setattr(suite.attacks, "get", lambda name: _StubSuite)
-    found = eval_lib.evaluate(logits_fn, images, labels, "abc", attacks=("autoattack",), checks="none", batch_size=20)
+    found = eval_lib.evaluate(
+        logits_fn, images, labels, "abc", attacks=("autoattack",), checks="none", batch_size=20
+    )
     assert list(found["attacks"]) == ["clean", "apgd-ce", "square", "autoattack"]
     numbers = np.arange(60)
     assert found["attacks"]["apgd-ce"]["correct"] == (numbers % 3 != 0).sum()
@@ -199,10 +225,29 @@ def test_budget_takes_even_blocks_and_says_what_was_left_out(numbered, monkeypat
     assert [row["total"] for row in attack["per_class"].values()] == [4, 4, 4]
     assert attack["note"].startswith("12 of 60 examples")
     assert found["attacks"]["clean"]["total"] == 60
-    more = eval_lib.evaluate(logits_fn, images, labels, "abc", state_dir=str(tmp_path), **options | {"budget": 1e9})
+    more = eval_lib.evaluate(
+        logits_fn, images, labels, "abc", state_dir=str(tmp_path), **options | {"budget": 1e9}
+    )
     first, second = (f["per_example"]["correct/autoattack"] for f in (found, more))
     assert more["attacks"]["autoattack"]["total"] == 60
     np.testing.assert_array_equal(first[first >= 0], second[first >= 0])
+
+
+@pytest.mark.slow
+def test_the_real_autoattack_is_at_least_as_strong_as_pgd(small):
+    found = eval_lib.evaluate(
+        small.logits_fn,
+        small.images[:24],
+        small.labels[:24],
+        small.names,
+        attacks=("pgd20", "autoattack"),
+        checks="none",
+    )
+    suite_parts = ["apgd-ce", "apgd-t", "fab-t", "square", "autoattack"]
+    assert list(found["attacks"]) == ["clean", "pgd20", *suite_parts]
+    accuracy = [found["attacks"][name]["accuracy"] for name in ("clean", *suite_parts)]
+    assert accuracy == sorted(accuracy, reverse=True)
+    assert accuracy[-1] <= found["attacks"]["pgd20"]["accuracy"] + 1 / 24
 
 
 if __name__ == "__main__":

@@ -12,7 +12,13 @@ from fairat_tf.reporting import files
 @pytest.fixture
 def folder(small, tmp_path):
     result = eval_lib.evaluate(
-        small.logits_fn, small.images, small.labels, small.names, attacks=("fgsm",), checks="none", keep_adversarial=True
+        small.logits_fn,
+        small.images,
+        small.labels,
+        small.names,
+        attacks=("fgsm",),
+        checks="none",
+        keep_adversarial=True,
     )
     files.write(result, tmp_path)
     evidence.save(result, small.images, tmp_path)

@@ -37,7 +37,8 @@ def test_parse(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["worst_class>=0.2", "pgd20.worst_class=0.2", "pgd20.best>=1", "pgd20.class>=0.2", "pgd20.gap<=130%",
+    "text", ["worst_class>=0.2", "pgd20.worst_class=0.2", "pgd20.best>=1", "pgd20.class>=0.2",
+             "pgd20.gap<=130%",
              "pgd20.average[cat]>=0.1", "pgd20.average>=1/0", "pgd20.average>0.5"],
 )  # fmt: skip
 def test_what_is_not_a_gate_is_refused(text):
@@ -65,7 +66,9 @@ def test_average_and_class_use_wilson():
     low = stats.binomtest(150, 300).proportion_ci(0.95, "wilson").low
     assert _passed(f"pgd20.average>={low - 1e-4:.6f}") and not _passed(f"pgd20.average>={low + 1e-4:.6f}")
     high = stats.binomtest(60, 100).proportion_ci(0.95, "wilson").high
-    assert _passed(f"pgd20.class[cat]<={high + 1e-4:.6f}") and not _passed(f"pgd20.class[cat]<={high - 1e-4:.6f}")
+    assert _passed(f"pgd20.class[cat]<={high + 1e-4:.6f}") and not _passed(
+        f"pgd20.class[cat]<={high - 1e-4:.6f}"
+    )
 
 
 def test_gap_is_judged_on_its_upper_end():
@@ -81,7 +84,9 @@ def test_more_examples_let_the_same_accuracy_pass():
 
 def test_the_message_says_which_and_why():
     row = gate.judge([gate.parse("pgd20.worst_class>=0.4")], RESULT)[0]
-    assert "dog" in row["message"] and "40.0 %" in row["message"] and "lower end of the 95 %" in row["message"]
+    assert (
+        "dog" in row["message"] and "40.0 %" in row["message"] and "lower end of the 95 %" in row["message"]
+    )
 
 
 def test_groups_can_be_gated():

@@ -50,7 +50,10 @@ def test_disparity_and_its_interval(result):
 
 
 def test_examples_that_were_not_attacked_do_not_count():
-    outcomes = [Outcome("clean", np.arange(240), CORRECT, None, 0.0), Outcome("aa", np.arange(20), CORRECT[:20], None, 0.0)]
+    outcomes = [
+        Outcome("clean", np.arange(240), CORRECT, None, 0.0),
+        Outcome("aa", np.arange(20), CORRECT[:20], None, 0.0),
+    ]
     result = summary.summarise(outcomes, LABELS, ("a", "b", "c"), 0.1, "linf", 0)
     found = groups.by_group(result, COLUMN, "age")["attacks"]["aa"]
     assert found["per_group"]["0"]["total"] == 20 and found["per_group"]["1"]["accuracy"] is None

@@ -64,7 +64,9 @@ def test_the_hash_changes_with_the_weights(small, saved, tmp_path):
 
 
 def test_batchnorm_is_frozen(tmp_path):
-    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.BatchNormalization(), keras.layers.Flatten()])
+    network = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.BatchNormalization(), keras.layers.Flatten()]
+    )
     network.save(tmp_path / "bn.keras")
     images = np.random.default_rng(0).random((8, 4, 4, 1), np.float32)
     # moving mean 0, variance 1, epsilon .001: the inputs divided by sqrt(1.001), whatever the batch
@@ -92,7 +94,9 @@ def test_softmax_is_left_out_of_a_keras_model(tmp_path, last):
 
 
 def test_softmax_of_a_saved_model_is_undone_by_the_logarithm(tmp_path):
-    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])
+    network = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]
+    )
     network.export(tmp_path / "soft", verbose=False)
     images = np.random.default_rng(0).random((5, 4, 4, 1), np.float32)
     logits = model_files.load(tmp_path / "soft", outputs="softmax").logits_fn(images)
@@ -114,13 +118,17 @@ def test_h5_is_refused_with_the_reason(tmp_path):
 
 
 def test_lambda_layers_stay_refused(tmp_path):
-    network = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Lambda(lambda x: x + 1), keras.layers.Flatten()])
+    network = keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Lambda(lambda x: x + 1), keras.layers.Flatten()]
+    )
     network.save(tmp_path / "lambda.keras")
     with pytest.raises(errors.UsageError, match="safe mode"):
         model_files.load(tmp_path / "lambda.keras")
 
 
-@pytest.mark.parametrize("member", ["../outside.txt", "/etc/outside", "a/../../outside", "..\\outside", "C:\\outside"])
+@pytest.mark.parametrize(
+    "member", ["../outside.txt", "/etc/outside", "a/../../outside", "..\\outside", "C:\\outside"]
+)
 def test_archives_cannot_escape(tmp_path, member):
     with zipfile.ZipFile(tmp_path / "evil.keras", "w") as archive:
         archive.writestr(member, "x")

@@ -44,7 +44,9 @@ def test_passes(attack, gradients, forward):
 
 
 def test_plan_fits_the_budget(small):
-    plan = planning.estimate(small.logits_fn, small.images, small.labels, ("clean", "autoattack"), 4, 32, budget=0.0)
+    plan = planning.estimate(
+        small.logits_fn, small.images, small.labels, ("clean", "autoattack"), 4, 32, budget=0.0
+    )
     assert plan["autoattack_examples"] == 0
     assert plan["seconds"]["autoattack"] > 50 * plan["seconds"]["clean"] > 0
 
@@ -61,7 +63,10 @@ def test_summary_of_a_hand_made_table():
     assert (clean["correct"], clean["total"], clean["worst_class"]["name"]) == (4, 6, "b")
     assert clean["confusion"] == [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert found["fairness"]["clean"]["absent"] == ["d"]
-    assert found["attacks"]["aa"]["note"] == "3 of 6" and found["attacks"]["aa"]["per_class"]["c"]["accuracy"] is None
+    assert (
+        found["attacks"]["aa"]["note"] == "3 of 6"
+        and found["attacks"]["aa"]["per_class"]["c"]["accuracy"] is None
+    )
     np.testing.assert_array_equal(found["per_example"]["correct/aa"], [1, -1, -1, 0, 0, -1])
     assert summary.strongest(found) == "aa"
 

@@ -12,7 +12,13 @@ from fairat_tf.evaluation.checks import FAIL, PASS, WARN, Check, Finding, excess
 
 def _evaluated(small, logits_fn, checks="quick", attacks=("fgsm", "pgd20")):
     return eval_lib.evaluate(
-        logits_fn, small.images, small.labels, small.names, attacks=attacks, checks=checks, epsilon=planted.EPSILON
+        logits_fn,
+        small.images,
+        small.labels,
+        small.names,
+        attacks=attacks,
+        checks=checks,
+        epsilon=planted.EPSILON,
     )
 
 
@@ -67,7 +73,10 @@ def test_each_weakness_has_its_check(small, make, name):
 def _sample(small, **correct):
     """A sample whose outcomes have the given flags; 80 examples, 20 of each class."""
     bench = Bench(small.logits_fn, small.images, small.labels)
-    outcomes = [Outcome(n.replace("_", "-"), np.arange(80), np.asarray(c, bool), None, 0.0) for n, c in correct.items()]
+    outcomes = [
+        Outcome(n.replace("_", "-"), np.arange(80), np.asarray(c, bool), None, 0.0)
+        for n, c in correct.items()
+    ]
     return probes.Sample(bench, np.arange(80), outcomes, 4)
 
 
@@ -93,7 +102,9 @@ def test_square_winning_is_noticed(small):
 def test_black_box_beats_an_attack_that_did_nothing(small):
     # The claimed outcome says that nothing falls although the model answers the sign of a pixel at 0.5.
     images = np.full((80, 12, 12, 3), 128, np.uint8)
-    bench = Bench(lambda x: tf.stack([x[:, 0, 0, 0] - 0.5, 0.5 - x[:, 0, 0, 0]], 1), images, np.zeros(80, int))
+    bench = Bench(
+        lambda x: tf.stack([x[:, 0, 0, 0] - 0.5, 0.5 - x[:, 0, 0, 0]], 1), images, np.zeros(80, int)
+    )
     claimed = [Outcome(n, np.arange(80), np.ones(80, bool), None, 0.0) for n in ("clean", "pgd20")]
     assert probes.black_box(probes.Sample(bench, np.arange(80), claimed, 2)).outcome == FAIL
 

@@ -191,14 +191,23 @@ def test_memory_says_what_it_needs():
 
 def test_running_quantile_by_hand():
     method, _ = fairat(hard_select="quantile", hard_score="natural")
-    scores = np.sort(np.log1p(np.exp(4 * LEVELS)))
-    method.training_batch(batch(), SEED)
-    np.testing.assert_allclose(float(method.threshold), scores[-2], rtol=1e-6)  # the first batch sets it
-    method.optimizer.iterations.assign(1)
-    brighter = batch()._replace(images=batch().images + 0.2)
-    method.training_batch(brighter, SEED)
-    then = np.sort(np.log1p(np.exp(4 * (LEVELS + 0.2))))[-2]
-    np.testing.assert_allclose(float(method.threshold), 0.9 * scores[-2] + 0.1 * then, rtol=1e-5)
+    levels = LEVELS + np.array([[0.0], [0.2]], np.float32)  # two batches, the second one brighter
+
+    def step(images):
+        logits = method.network(images).numpy()
+        scores = np.log1p(np.exp(logits[:, 0] - logits[:, 1]))
+        hard = method.training_batch(batch()._replace(images=images), SEED).hard.numpy()
+        method.train_step({"image": images, "label": batch().labels})
+        return scores, hard, float(method.threshold)
+
+    first, second = (np.broadcast_to(row[:, None, None, None], (4, 2, 2, 1)).copy() for row in levels)
+    scores, hard, threshold = step(first)
+    start = np.sort(scores)[-2]  # the first batch sets it: half of the examples reach it
+    assert hard.tolist() == [False, True, False, True] and threshold == pytest.approx(start, rel=1e-5)
+    scores, hard, threshold = step(second)
+    moved = 0.9 * start + 0.1 * np.sort(scores)[-2]
+    assert threshold == pytest.approx(moved, rel=1e-5)
+    assert hard.tolist() == (scores >= moved).tolist() == [False, True, True, True]
 
 
 def test_two_devices_find_the_hard_examples_of_the_global_batch(mirrored):

@@ -36,7 +36,13 @@ def test_worst_shares_round_up():
 
 @pytest.mark.parametrize(
     ("average", "worst", "expected"),
-    [(44.68, 25.84, 0.110), (50.78, 27.62, 0.316), (45.89, 17.82, -0.242), (46.30, 28.55, 0.269), (49.05, 30.53, 0.418)],
+    [
+        (44.68, 25.84, 0.110),
+        (50.78, 27.62, 0.316),
+        (45.89, 17.82, -0.242),
+        (46.30, 28.55, 0.269),
+        (49.05, 30.53, 0.418),
+    ],
 )
 def test_rho_of_published_table(average, worst, expected):
     assert rho(average, worst, 49.80, 21.31) == pytest.approx(expected, abs=6e-4)
@@ -75,7 +81,9 @@ def test_the_minimum_is_biased_down_and_the_bias_is_reported():
 
 def test_simultaneous_lower_bounds_lie_below_single_ones():
     found = from_counts([50, 80], [100, 100])
-    assert all(low < row["ci95"][0] for low, row in zip(found["simultaneous_lower"], found["per_class"], strict=True))
+    assert all(
+        low < row["ci95"][0] for low, row in zip(found["simultaneous_lower"], found["per_class"], strict=True)
+    )
 
 
 def test_rho_is_added_for_a_baseline_and_all_is_json():

@@ -26,7 +26,9 @@ def test_class_accuracy_and_statistics_by_loop():
     accuracy = paired.class_accuracy(flags, labels, 4)
     for s in range(3):
         for c in range(4):
-            assert accuracy[s, c] == pytest.approx(np.mean([flags[s, i] for i in range(50) if labels[i] == c]))
+            assert accuracy[s, c] == pytest.approx(
+                np.mean([flags[s, i] for i in range(50) if labels[i] == c])
+            )
     found = paired.statistics(accuracy, np.bincount(labels, minlength=4) / 50)
     np.testing.assert_allclose(found["average"], flags.mean(axis=1))
     np.testing.assert_allclose(found["gap"], accuracy.max(axis=1) - accuracy.min(axis=1))

@@ -1,0 +1,186 @@
+"""What every method can do: weight perturbation, label smoothing, class weights, and their checks."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fairat_tf.methods import awp, class_weights
+from fairat_tf.training_loop import Loop, Position
+from tests import support
+from tests.methods import oracle
+
+TARGETS = oracle.one_hot(oracle.LABELS)
+
+
+def rows_of(name, weights):
+    if name == "trades":
+        return oracle.trades_rows(weights, oracle.IMAGES, oracle.shifted(), TARGETS, 6.0)
+    return oracle.cross_entropy_rows(weights, oracle.shifted(), TARGETS)
+
+
+# ---- AWP --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pgd_at", "trades"])
+def test_awp_step_is_the_gradient_at_the_perturbed_weights(name):
+    method = oracle.linear_method(name, awp_gamma=0.3)
+    w = oracle.KERNEL.astype(np.float64)
+    g = oracle.gradient(rows_of(name, w))
+    v = 0.3 * np.sqrt((w**2).sum()) / np.sqrt((g**2).sum()) * g
+    oracle.check_step(method, rows_of(name, w + v))
+    assert np.abs(oracle.gradient(rows_of(name, w + v)) - g).max() > 1e-2
+
+
+def test_perturbation_has_the_norm_of_gamma_times_the_weight():
+    w, g = np.random.default_rng(3).normal(size=(2, 3, 3, 2, 5))
+    v = awp.perturbation(tf.constant(w), tf.constant(g), 0.01).numpy()
+    np.testing.assert_allclose(np.linalg.norm(v), 0.01 * np.linalg.norm(w), rtol=1e-6)
+    np.testing.assert_allclose(v / np.linalg.norm(v), g / np.linalg.norm(g), rtol=1e-6)
+    assert np.isfinite(awp.perturbation(tf.constant(w), tf.zeros_like(w), 0.01)).all()
+
+
+def test_awp_moves_matrices_alone_raises_the_loss_and_restores_everything():
+    network = support.tiny_network(batch_norm=True)
+    batch = support.batch_of(support.tiny_split())
+
+    def loss():
+        return tf.reduce_mean(
+            keras.losses.sparse_categorical_crossentropy(
+                batch["label"], network(batch["image"], training=True), from_logits=True
+            )
+        )
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            value = loss()
+        return tape.gradient(value, network.trainable_variables)
+
+    before = network.get_weights()
+    plain = float(loss())
+    network.set_weights(before)
+    with awp.perturbed(network, gradients, 0.1):
+        inside = [oracle.value(v) for v in network.trainable_variables]
+        statistics = [oracle.value(v) for v in network.non_trainable_variables]
+        higher = float(loss())
+    assert higher > plain
+    originals = dict(zip([v.path for v in network.variables], before, strict=True))
+    for variable, perturbed in zip(network.trainable_variables, inside, strict=True):
+        same = np.array_equal(perturbed, originals[variable.path])
+        assert same == (perturbed.ndim == 1), variable.path
+        np.testing.assert_array_equal(oracle.value(variable), originals[variable.path])
+    for variable, held in zip(network.non_trainable_variables, statistics, strict=True):
+        np.testing.assert_array_equal(held, originals[variable.path])
+
+
+def weights_after(steps=2, **options):
+    method = support.make_method("pgd_at", support.tiny_network(batch_norm=True), epochs=4, **options)
+    for step in range(steps):
+        method.train_step(support.batch_of(support.tiny_split(), 16, 16 * step))
+    return method.network
+
+
+def test_awp_lets_batch_norm_see_one_pass_a_step():
+    plain, perturbed = weights_after(1), weights_after(1, awp_gamma=1e-9)
+    for a, b in zip(plain.non_trainable_variables, perturbed.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(oracle.value(a), oracle.value(b), atol=1e-6)
+
+
+def test_awp_waits_for_its_warm_up():
+    plain, waiting = weights_after(), weights_after(awp_gamma=0.1, awp_warmup=0.25)
+    started = weights_after(awp_gamma=0.1)
+    for a, b in zip(plain.get_weights(), waiting.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(
+        np.abs(a - b).max() > 1e-5 for a, b in zip(plain.get_weights(), started.get_weights(), strict=True)
+    )
+
+
+def test_awp_begins_in_the_epoch_of_its_warm_up_share():
+    method = oracle.linear_method("pgd_at", awp_gamma=0.3, awp_warmup=0.25, epochs=8)
+    assert method.epoch_at(0.25) == 2
+    method.on_epoch_begin(2)
+    w = oracle.KERNEL.astype(np.float64)
+    g = oracle.gradient(rows_of("pgd_at", w))
+    oracle.check_step(method, rows_of("pgd_at", w + 0.3 * np.linalg.norm(w) / np.linalg.norm(g) * g))
+
+
+@pytest.mark.parametrize("name", ["pgd_at", "fairat"])
+def test_awp_on_two_devices_equals_one(name, mirrored):
+    def trained(strategy):
+        with strategy.scope():
+            network = support.tiny_network(
+                batch_norm=True, synchronized=strategy.num_replicas_in_sync > 1
+            )
+            method = support.make_method(name, network, awp_gamma=0.05)
+        data = tf.data.Dataset.from_tensors(support.batch_of(support.tiny_split(), 16))
+        Loop(method, strategy).run(Position(), 1, lambda position: data, 1)
+        return method.network.get_weights()
+
+    for a, b in zip(trained(tf.distribute.get_strategy()), trained(mirrored), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+# ---- labels and weights of classes ------------------------------------------------------------------------
+
+
+def test_label_smoothing_step():
+    method = oracle.linear_method("pgd_at", label_smoothing=0.3)
+    soft = 0.7 * TARGETS + 0.1
+    oracle.check_step(method, oracle.cross_entropy_rows(oracle.KERNEL, oracle.shifted(), soft))
+
+
+def test_class_label_smoothing_follows_the_robust_accuracy_of_the_last_epoch():
+    method = oracle.linear_method("trades", label_smoothing=0.1, class_label_smoothing=0.4)
+    accuracy = np.array([0.9, 0.5, np.nan])
+    method.on_epoch_end(0, {"robust": accuracy}, {})
+    smoothing = 0.1 + 0.4 * np.array([0.9, 0.5, 1.0])[oracle.LABELS][:, None]
+    soft = (1 - smoothing) * TARGETS + smoothing / oracle.CLASSES
+    oracle.check_step(
+        method, oracle.trades_rows(oracle.KERNEL, oracle.IMAGES, oracle.shifted(), soft, 6.0)
+    )
+
+
+def test_fixed_class_weights_step():
+    method = oracle.linear_method("trades", class_weights="0.5,1,2")
+    w = np.array([0.5, 1.0, 2.0])[oracle.LABELS]
+    oracle.check_step(
+        method, oracle.trades_rows(oracle.KERNEL, oracle.IMAGES, oracle.shifted(), TARGETS, 6.0, w, w)
+    )
+
+
+def test_inverse_class_weights_by_the_formula():
+    accuracy = np.array([0.8, 0.5, 0.4, 0.0])
+    for power in (2.0, 0.5):
+        inverse = [max(t, 1e-3) ** -power for t in accuracy]
+        expected = [min(max(4 * v / sum(inverse), 5 / 6), 5 / 2) for v in inverse]
+        np.testing.assert_allclose(class_weights.next_weights(f"inverse:{power}", accuracy), expected, rtol=1e-6)
+    method = oracle.linear_method("pgd_at", class_weights="inverse")
+    np.testing.assert_array_equal(oracle.value(method.class_weight), [1, 1, 1])
+    method.on_epoch_end(0, {"robust": np.array([0.8, 0.5, 0.4])}, {})
+    w = class_weights.next_weights("inverse:2", np.array([0.8, 0.5, 0.4]))[oracle.LABELS]
+    oracle.check_step(method, oracle.cross_entropy_rows(oracle.KERNEL, oracle.shifted(), TARGETS, w))
+
+
+@pytest.mark.parametrize("spec", ["1,2", "a,b,c", "inverse:x", "inverse:-1", "-1,1,1", "0,0,0", "nan,1,1"])
+def test_class_weights_that_do_not_fit_are_refused(spec):
+    with pytest.raises(ValueError, match="class_weights must be 3 numbers"):
+        oracle.linear_method("pgd_at", class_weights=spec)
+
+
+def test_smoothing_beyond_one_is_refused():
+    with pytest.raises(ValueError, match="label_smoothing"):
+        oracle.linear_method("pgd_at", label_smoothing=0.7, class_label_smoothing=0.4)
+
+
+def test_everything_combines_with_fairat_and_trains():
+    options = {"loss": "trades", "awp_gamma": 0.01, "ema_decay": 0.9, "class_weights": "inverse"}
+    method = support.make_method("fairat", support.tiny_network(batch_norm=True), label_smoothing=0.1, **options)
+    before = method.network.get_weights()
+    logs = method.train_step(support.batch_of(support.tiny_split()))
+    assert np.isfinite(float(logs["loss"]))
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(before, method.network.get_weights(), strict=True))
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

@@ -1,0 +1,97 @@
+"""What a method remembers survives a stop anywhere, and is the same on one device and on two."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fairat_tf import errors
+from fairat_tf.callbacks.classwise_history import ClasswiseHistory
+from fairat_tf.callbacks.method_hooks import MethodHooks
+from fairat_tf.checkpointing import Checkpoints
+from fairat_tf.data import pipeline
+from fairat_tf.training_loop import Loop
+from tests import support
+
+EPOCHS, STEPS, BATCH = 3, 2, 16
+SPLIT = support.tiny_split(32)
+# short runs in which every switch is passed and every class has moved away from the others
+OPTIONS = {
+    "cfa": {"cfa_average_from": 0.3, "cfa_threshold": 0.0},
+    "dafa": {"dafa_warmup": 0.3},
+    "wat": {},
+    "frl": {"frl_rate": 0.5},
+    "fairat": {
+        "loss": "trades",
+        "awp_gamma": 0.01,
+        "class_weights": "inverse",
+        "class_label_smoothing": 0.2,
+        "hard_choice": "worst_classes",
+    },
+}
+MOVED = {
+    "cfa": ["class_accuracy"],
+    "dafa": ["class_scale", "probabilities", "seen"],
+    "wat": ["total_costs", "weights_by_class"],
+    "frl": ["margin_multipliers"],
+    "fairat": ["class_accuracy", "class_weight"],
+}
+
+
+def batches(position):
+    return pipeline.training_batches(
+        SPLIT, batch_size=BATCH, seed=0, epoch=position.epoch, first_step=position.step
+    )
+
+
+def train(name, directory, strategy=None, stop_after=None):
+    """Trains a new process's worth: builds everything, goes on from what is there."""
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        network = support.tiny_network(batch_norm=True, synchronized=strategy.num_replicas_in_sync > 1)
+        method = support.make_method(name, network, num_examples=32, epochs=EPOCHS, **OPTIONS[name])
+    history = ClasswiseHistory(tuple("abcd"))
+    done = iter(range(100))
+    loop = Loop(
+        method,
+        strategy,
+        callbacks=[history, MethodHooks(history)],
+        checkpoints=Checkpoints(directory, [*method.variables, *method.optimizer.variables]),
+        stopping=lambda: "test" if stop_after is not None and next(done) >= stop_after else "",
+    )
+    validation = pipeline.evaluation_batches(support.tiny_split(24, seed=2), batch_size=BATCH)
+    loop.run(loop.restore(), EPOCHS, batches, STEPS, validation)
+    return method
+
+
+def state(method):
+    return [keras.ops.convert_to_numpy(v) for v in [*method.variables, *method.optimizer.variables]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_state_moves_and_survives_a_stop_within_and_between_epochs(name, tmp_path):
+    undisturbed = train(name, tmp_path / "a")
+    for stop in (2, 1):  # after the first epoch (its two steps and its end), then within the next
+        with pytest.raises(errors.Interrupted):
+            train(name, tmp_path / "b", stop_after=stop)
+    resumed = train(name, tmp_path / "b")
+    for a, b in zip(state(undisturbed), state(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for attribute in MOVED[name]:
+        assert np.ptp(keras.ops.convert_to_numpy(getattr(undisturbed, attribute))) > 1e-3, attribute
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIONS)
+def test_state_is_equal_on_one_device_and_on_two(name, tmp_path, mirrored):
+    one, two = train(name, tmp_path / "one"), train(name, tmp_path / "two", mirrored)
+    for attribute in MOVED[name]:
+        a, b = (keras.ops.convert_to_numpy(getattr(m, attribute)) for m in (one, two))
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4, err_msg=attribute)
+    for a, b in zip(one.evaluated_network.get_weights(), two.evaluated_network.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

@@ -1,0 +1,232 @@
+"""Holds: the page opens offline, escapes every text, says the right sentence, and draws what it should."""
+
+import html.parser
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from fairat_tf.evaluation import groups, summary
+from fairat_tf.evaluation.attacking import Outcome
+from fairat_tf.reporting import charts, console, files, gallery, page, sections, wording
+
+NAMES = ("cat", "<script>alert(1)</script>", 'a "very" long & winding name of a class that goes on', "dog")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_VOID = {"meta", "img", "br", "hr", "rect", "line", "circle"}
+
+
+def _result(classes=NAMES, each=50, gates=True):
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(classes)), each)
+    level = np.linspace(0.9, 0.1, len(classes))[labels]
+    outcomes = []
+    right = np.ones(len(labels), bool)
+    for name, factor in (("clean", 1.0), ("fgsm", 0.8), ("pgd20", 0.6)):
+        right = right & (generator.random(len(labels)) < level * factor + 0.1)
+        taken = np.where(right, labels, (labels + 1) % len(classes))
+        outcomes.append(Outcome(name, np.arange(len(labels)), right, taken, 1.0))
+    result = summary.summarise(
+        outcomes,
+        labels,
+        classes,
+        8 / 255,
+        "linf",
+        0,
+        {"path": "<b>m</b>.keras"},
+        {"name": "<i>made up</i>", "split": "test"},
+    )
+    result["groups"] = groups.by_group(result, np.arange(len(labels)) % 2, "<u>side</u>", ("<l>", "r"))
+    result["verdict"] = {
+        "status": "suspicious",
+        "per_class": {},
+        "checks": [
+            {"name": "zero gradients", "question": "Why <not>?", "outcome": "warn", "message": "m < n",
+             "classes": [classes[1]]},
+            {"name": "square wins", "question": "q", "outcome": "not run", "message": "none", "classes": []},
+        ],
+    }  # fmt: skip
+    result["curve"] = {"attack": "pgd20", "examples": 40, "points": [
+        {"epsilon": e / 255, "accuracy": 1 - e / 10, "ci95": [max(0.9 - e / 10, 0), 1 - e / 12],
+         "worst_class": 0.5 - e / 20}
+        for e in range(0, 10, 3)]}  # fmt: skip
+    result["command"] = "python -m fairat_tf.evaluate --model='<b>'"
+    if gates:
+        result["gates"] = [{"gate": "pgd20.gap<=0.1", "passed": False, "message": "gap <too> wide"}]
+    return result
+
+
+def _shown():
+    image = gallery.data_uri(np.random.default_rng(0).random((8, 8, 3)))
+    return [gallery.Shown(NAMES[1], NAMES[0], image, image, image)] * 3
+
+
+class _Checker(html.parser.HTMLParser):
+    """Collects tags, attributes and text, and that tags nest."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.links, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
+        assert not any(key.startswith("on") for key, _ in attrs)
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def _checked(text):
+    checker = _Checker()
+    checker.feed(text)
+    assert checker.open == []
+    return checker
+
+
+def test_the_page_is_whole_escaped_and_offline():
+    text = page.render(_result(), _shown())
+    checker = _checked(text)
+    assert not {"script", "link", "iframe", "object", "i "} & set(checker.tags) and "alert(1)" in "".join(
+        checker.text
+    )
+    assert all(link.startswith("data:image/png;base64,") for link in checker.links)
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert "default-src 'none'" in text
+    for raw in ("<b>m</b>", "<i>made up</i>", "<u>side</u>", "gap <too>", "m < n", "Why <not>"):
+        assert raw not in text
+
+
+def test_every_section_is_there_and_may_be_missing():
+    text = page.render(_result(), _shown())
+    for heading in ("Required bounds", "Accuracy by class", "All attacks", "How far does",
+                    "turned into", "Examples",
+                    "Can the attack be believed? suspicious", "Threat model", "How to repeat"):  # fmt: skip
+        assert heading in text
+    bare = _result(gates=False)
+    del bare["groups"], bare["curve"]
+    assert "Required bounds" not in page.render(bare)
+
+
+def test_the_sentence_names_the_worst_class_and_the_doubt():
+    sentences = wording.summary(_result(("cat", "bird", "ship", "dog")))
+    assert sentences[0].startswith("Some checks raise doubts")
+    assert "least protected class is dog" in sentences[2] and "best protected is cat" in sentences[2]
+    assert sentences[3] == "Below the average by more than chance explains: dog."
+
+
+def test_classes_below_the_average_need_more_than_chance():
+    rows = {"a": {"correct": 50, "total": 100}, "b": {"correct": 45, "total": 100}}
+    assert wording.clearly_below({"per_class": rows, "accuracy": 0.475}) == []
+    rows["b"]["correct"] = 20
+    assert wording.clearly_below({"per_class": rows, "accuracy": 0.35}) == ["b"]
+
+
+def test_bars_are_as_long_as_their_values():
+    text = charts.bar(0.42, (0.39, 0.45), "robust", 0.5)
+    assert (
+        'class="robust" width="42.00%"' in text
+        and 'x1="39.00%" x2="45.00%"' in text
+        and 'x1="50.00%"' in text
+    )
+
+
+def test_lines_put_values_where_they_belong():
+    text = charts.lines({"a": [(0, 0.0), (4, 1.0)]}, "x")
+    # frame: 9 % to 97 % across, 86 % (value 0) to 6 % (value 1) down
+    assert 'x1="9.00%" y1="86.00%" x2="97.00%" y2="6.00%"' in text
+    assert charts.lines({}, "x") == ""
+
+
+def test_many_classes_list_the_largest_confusions():
+    text = sections.confusion(_result(tuple(f"class {i}" for i in range(30)), each=6))
+    assert "turned into" in text and text.count("<tr>") == 21
+
+
+def test_training_curves_ignore_broken_lines(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"epoch": 0, "loss": 1.5, "val_accuracy": 0.2}\nbroken\n{"epoch": 1, "loss": NaN}\n[]\n'
+    )
+    text = sections.training(tmp_path)
+    assert "val_accuracy" in text and "loss" in text
+    assert sections.training(tmp_path / "nowhere") == "" and sections.training(None) == ""
+
+
+def test_perturbations_are_stretched_around_grey():
+    change = np.array([[[0.02, -0.02, 0.0]]])
+    np.testing.assert_allclose(gallery.visible(change), [[[1.0, 0.0, 0.5]]])
+    np.testing.assert_allclose(gallery.visible(change * 0), 0.5)
+
+
+def test_the_console_fits_80_columns_and_marks_the_worst():
+    text = console.classwise_table(_result())
+    assert max(map(len, text.splitlines())) <= 80
+    row = next(line for line in text.splitlines() if line.startswith("dog"))
+    assert row.count("<") == 3
+
+
+def test_many_attacks_go_below_each_other():
+    result = _result()
+    for place in range(9):
+        name = f"attack-with-a-long-name-{place}"
+        result["attacks"][name], result["fairness"][name] = (
+            result["attacks"]["fgsm"],
+            result["fairness"]["fgsm"],
+        )
+    text = console.classwise_table(result)
+    assert max(map(len, text.splitlines())) <= 80 and text.count("worst class ") > 12
+
+
+def test_files_round_trip_and_csv(tmp_path):
+    result = _result()
+    files.write(result, tmp_path)
+    again = files.read(tmp_path, arrays=True)
+    assert again["attacks"] == files.finite(result["attacks"])
+    np.testing.assert_array_equal(
+        again["per_example"]["correct/pgd20"], result["per_example"]["correct/pgd20"]
+    )
+    lines = (tmp_path / "evaluation.csv").read_text().splitlines()
+    assert len(lines) == 1 + 3 * 5 and lines[0].startswith("attack,class,accuracy,ci95_low")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (500, False), (500, True)])
+def test_a_browser_draws_it(tmp_path, width, dark):
+    from PIL import Image
+
+    path = page.write(_result(), tmp_path, _shown())
+    picture = tmp_path / "page.png"
+    scheme = (
+        ["--blink-settings=preferredColorScheme=0"] if dark else ["--blink-settings=preferredColorScheme=1"]
+    )
+    subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+         "--disable-sync",
+         "--disable-background-networking", "--disable-component-update",
+         f"--user-data-dir={tmp_path / 'profile'}",
+         *scheme, f"--screenshot={picture}", f"--window-size={width},2400", path.as_uri()],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    assert pixels.shape[1] == width
+    paper = pixels[2, 2]
+    assert (paper.max() < 64) if dark else (paper.min() > 240)
+    # Bars of both colours and text are there, and nothing reaches the right edge (no overflow).
+    colours = {"robust": (0x6A, 0xAA, 0xF0), "worst": (0xF2, 0x93, 0x5C)} if dark else {
+        "robust": (0x25, 0x63, 0xA8), "worst": (0xB4, 0x40, 0x0F)}  # fmt: skip
+    for colour in colours.values():
+        assert (np.abs(pixels - colour).max(axis=2) < 12).sum() > 500
+    assert np.abs(pixels[:, -6:] - paper).max() < 24
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
