@@ -1,8 +1,8 @@
 """From a configuration to live objects: network, attacks, optimiser, method, batches.
 
-    dataset = data.load("street_digits")
-    parts = assemble(config, dataset)
-    parts.method.fit(parts.training(Position()), epochs=1)
+dataset = data.load("street_digits")
+parts = assemble(config, dataset)
+parts.method.fit(parts.training(Position()), epochs=1)
 """
 
 import dataclasses
@@ -101,7 +101,8 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
     strategy = devices.strategy(config.run.devices)
     if config.data.batch_size % strategy.num_replicas_in_sync:
         raise ValueError(
-            f"batch_size {config.data.batch_size} must be a multiple of the {strategy.num_replicas_in_sync} devices"
+            f"batch_size {config.data.batch_size} must be a multiple of the "
+            f"{strategy.num_replicas_in_sync} devices"
         )
     with strategy.scope():
         network = make_network(config, dataset, synchronized_bn=strategy.num_replicas_in_sync > 1)
@@ -160,7 +161,11 @@ def copy_weights(path: str, network: keras.Model) -> None:
 
 def make_method(config: Config, network: keras.Model, num_classes: int, num_examples: int) -> Method:
     """Returns the training method around a network."""
-    threat = {"epsilon": config.attack.epsilon, "norm": config.attack.norm, "step_size": config.attack.step_size}
+    threat = {
+        "epsilon": config.attack.epsilon,
+        "norm": config.attack.norm,
+        "step_size": config.attack.step_size,
+    }
     return methods.get(config.method)(
         network,
         attack=attacks.get("pgd")(steps=config.attack.steps, **threat),

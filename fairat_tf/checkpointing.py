@@ -87,7 +87,9 @@ class Checkpoints:
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
             count = sum("-" not in name for name in saved.files)
             if count != len(self.variables):
-                raise ValueError(f"the checkpoint holds {count} variables, this run has {len(self.variables)}")
+                raise ValueError(
+                    f"the checkpoint holds {count} variables, this run has {len(self.variables)}"
+                )
             for i, variable in enumerate(self.variables):
                 for replica, component in enumerate(_components(variable)):
                     name = f"v{i:05d}-{replica}"

@@ -82,7 +82,9 @@ def interval(facts: Mapping[str, Any]) -> str:
 class Data:
     """Where the examples come from."""
 
-    dataset: str = option("street_digits", "data set: a TFDS name (svhn, cifar10, ...), folder:PATH or npz:PATH")
+    dataset: str = option(
+        "street_digits", "data set: a TFDS name (svhn, cifar10, ...), folder:PATH or npz:PATH"
+    )
     data_dir: str = option("", "directory with prepared or original data files")
     download: bool = option(True, "let TFDS download what is missing")
     image_size: int = option(0, "resize images to this height and width; 0 keeps their own", low=0)
@@ -92,9 +94,7 @@ class Data:
     limit_train: int = option(0, "use this many training examples; 0 means all", low=0)
     limit_test: int = option(0, "use this many test examples; 0 means all", low=0)
     batch_size: int = option(128, "examples in a step, over all devices", low=1)
-    weak_augmentation: str = option(
-        None, "augmentation of every training image, before any attack", kind=str
-    )
+    weak_augmentation: str = option(None, "augmentation of every training image, before any attack", kind=str)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,9 @@ class Attack:
     """The threat model and the attack inside training."""
 
     norm: str = option("linf", "norm of the threat model", choices=("linf", "l2"))
-    epsilon: float = option(8 / 255, "radius of the threat model in pixels of [0, 1]; 8/255 or 0.0314", low=0.0)
+    epsilon: float = option(
+        8 / 255, "radius of the threat model in pixels of [0, 1]; 8/255 or 0.0314", low=0.0
+    )
     steps: int = option(10, "PGD steps in training", low=1, flag="attack_steps")
     step_size: float = option(
         None, "length of a PGD step; default epsilon / 4", low=0.0, flag="attack_step_size", kind=float
@@ -132,7 +134,11 @@ class Optimization:
     nesterov: bool = option(False, "Nesterov's form of the momentum")
     weight_decay: float = option(5e-4, "coupled weight decay, on all trainable weights", low=0.0)
     ema_decay: float = option(
-        0.0, "moving average of weights and BatchNorm statistics, by step; 0 for none", low=0.0, high=1.0, open_high=True
+        0.0,
+        "moving average of weights and BatchNorm statistics, by step; 0 for none",
+        low=0.0,
+        high=1.0,
+        open_high=True,
     )
     awp_gamma: float = option(
         0.0, "adversarial weight perturbation: 0.01 for PGD-AT, 0.005 for TRADES; 0 for none", low=0.0
@@ -154,7 +160,9 @@ class Run:
     run_dir: str = option("", "directory of the run; default: a new one under runs/")
     resume: bool = option(True, "go on from the newest checkpoint in run_dir")
     seed: int = option(0, "decides data order, initial weights, random starts and augmentation", low=0)
-    deterministic: bool = option(False, "equal bits for equal seeds, slower where the device is not by itself")
+    deterministic: bool = option(
+        False, "equal bits for equal seeds, slower where the device is not by itself"
+    )
     precision: str = option("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
     jit_compile: bool = option(False, "compile the training step with XLA")
     devices: str = option("1", "number of devices on this machine, or all")
@@ -168,8 +176,10 @@ class Run:
 
 
 # What is not part of the experiment: another value may go on in the same run directory.
-_FREE = {"run": {"run_dir", "resume", "checkpoint_minutes", "tensorboard", "evaluate", "evaluate_examples"},
-         "data": {"data_dir", "download", "limit_test"}}
+_FREE = {
+    "run": {"run_dir", "resume", "checkpoint_minutes", "tensorboard", "evaluate", "evaluate_examples"},
+    "data": {"data_dir", "download", "limit_test"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +238,7 @@ class Config:
         """
         values = json.loads(text)
         try:
-            sections = {f.name: f.type(**values.pop(f.name)) for f in dataclasses.fields(cls) if f.name in _SECTIONS}
+            sections = {name: kind(**values.pop(name)) for name, kind in _SECTIONS.items()}
             return cls(**sections, **values)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a configuration of this version of fairat_tf: {error}") from error
@@ -256,4 +266,10 @@ def _flag_line(name: str, value: Any) -> str:
     return f"--{name}={value}"
 
 
-_SECTIONS = ("data", "network", "attack", "optimization", "run")
+_SECTIONS: dict[str, Any] = {
+    "data": Data,
+    "network": Network,
+    "attack": Attack,
+    "optimization": Optimization,
+    "run": Run,
+}

@@ -1,8 +1,8 @@
 """Devices, arithmetic and determinism of a run.
 
-    strategy = devices.strategy("all")
-    with strategy.scope(), devices.precision("bfloat16"):
-        network = networks.get("small_cnn")(num_classes=10)
+strategy = devices.strategy("all")
+with strategy.scope(), devices.precision("bfloat16"):
+    network = networks.get("small_cnn")(num_classes=10)
 """
 
 import contextlib

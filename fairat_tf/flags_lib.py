@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from fairat_tf import cli, config, methods
+from fairat_tf import cli, config, methods, quiet
 
 _TITLES = {
     "data": "Data",
@@ -28,7 +28,9 @@ _SUMMARY = (
     "community's recipe for the data set. Shows validation class by class, keeps the best network, "
     "evaluates it on the test split and exports a SavedModel."
 )
-_EXAMPLE = "python -m fairat_tf.train --dataset=svhn --data_dir=DIR\npython -m fairat_tf.train --method=fairat --help"
+_EXAMPLE = """\
+python -m fairat_tf.train --dataset=svhn --data_dir=DIR
+python -m fairat_tf.train --method=fairat --help"""
 
 
 def training_command(argv: Sequence[str]) -> cli.Command:
@@ -60,9 +62,12 @@ def _add_method_flags(command: cli.Command, argv: list[str]) -> None:
         methods.get(name)
     asked_for_help = any(word.lstrip("-") in ("help", "h", "helpshort", "helpfull") for word in rest)
     general = (word.lstrip("-").partition("=")[0] for word in rest if word.startswith("-"))
-    foreign = [flag for flag in general if flag not in command.flags and flag.removeprefix("no") not in command.flags]
+    foreign = [
+        flag for flag in general if flag not in command.flags and flag.removeprefix("no") not in command.flags
+    ]
     if not asked_for_help and not foreign or asked_for_help and not peek.method:
         return
+    quiet.import_tensorflow()
     with command.group(f"Options of {name}"):
         _define_all(methods.get(name).Options(), command.flags)
 
@@ -74,6 +79,8 @@ def _define_all(options: Any, values: flags.FlagValues) -> None:
 
 def _define(name: str, default: Any, facts: Any, values: flags.FlagValues) -> None:
     kind, text = facts["kind"], _capital(facts["help"])
+    if default is None and "default" not in text:
+        text += "; default: the data set's recipe"
     if facts["choices"]:
         flags.DEFINE_enum(name, default, list(facts["choices"]), text, flag_values=values)
     elif kind is bool:
@@ -81,9 +88,22 @@ def _define(name: str, default: Any, facts: Any, values: flags.FlagValues) -> No
     elif kind is int:
         flags.DEFINE_integer(name, default, text, flag_values=values)
     elif kind is float:
-        cli.DEFINE_fraction(name, default, text, lower_bound=None, upper_bound=None, flag_values=values)
+        shown = _fraction(default)
+        cli.DEFINE_fraction(name, shown, text, lower_bound=None, upper_bound=None, flag_values=values)
     else:
         flags.DEFINE_string(name, default, text, flag_values=values)
+
+
+def _fraction(value: float | None) -> str | None:
+    """Returns how a person would write the number: 8/255 and not 0.0313..."""
+    whole = round((value or 0.0) * 255)
+    return (
+        f"{whole}/255"
+        if value and whole / 255 == value and whole < 255
+        else None
+        if value is None
+        else str(value)
+    )
 
 
 def _capital(text: str) -> str:
@@ -98,7 +118,7 @@ def config_from(values: flags.FlagValues) -> config.Config:
     """
     sections = {name: _read(section, values) for name, section in config.Config().sections().items()}
     options: dict[str, Any] = {}
-    if values.method in methods.names() and _has_options(values):
+    if _has_options(values):
         chosen = _read(methods.get(values.method).Options(), values)
         config.check(chosen)
         options = dataclasses.asdict(chosen)
@@ -106,7 +126,11 @@ def config_from(values: flags.FlagValues) -> config.Config:
 
 
 def _has_options(values: flags.FlagValues) -> bool:
-    general = {f.metadata["flag"] or f.name for s in config.Config().sections().values() for f in dataclasses.fields(s)}
+    general = {
+        f.metadata["flag"] or f.name
+        for s in config.Config().sections().values()
+        for f in dataclasses.fields(s)
+    }
     return bool(set(values) - general - {"method", "dry_run", "flagfile", "undefok"})
 
 

@@ -1,6 +1,6 @@
 """The model card of a run: what was trained on what, against whom, with which result, and its limits.
 
-    run.write("MODEL_CARD.md", model_card(parts, best, result))
+run.write("MODEL_CARD.md", model_card(parts, best, result))
 """
 
 from typing import Any
@@ -55,7 +55,8 @@ def model_card(parts: Parts, best: dict[str, Any], result: dict[str, Any] | None
         _LOADING,
         "## Recipe",
         f"Best epoch {best['epoch'] + 1} by {config.run.select} = {best['score']:.4f} on validation.",
-        "| option | value |\n| --- | --- |\n" + "\n".join(f"| {k} | {v} |" for k, v in configuration_table(config)),
+        "| option | value |\n| --- | --- |\n"
+        + "\n".join(f"| {k} | {v} |" for k, v in configuration_table(config)),
         "## Environment",
         f"```json\n{environment()}```",
     ]

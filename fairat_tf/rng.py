@@ -52,7 +52,7 @@ def key(run_seed: int, purpose: str, step: Any = 0) -> tf.Tensor:
 
 
 def fold(seed: Seed, purpose: str | int | tf.Tensor) -> Seed:
-    """Returns another seed for the same examples, for a further purpose; a number may be an integer tensor."""
+    """Returns another seed for the same examples, for a further purpose (a number may be a tensor)."""
     if isinstance(seed, Rows):
         return seed._replace(key=_mix(seed.key, _purpose_code(purpose)))
     return _mix(seed, _purpose_code(purpose))

@@ -63,7 +63,9 @@ class RunDirectory:
             self._lock = open(self.path / "lock", "a")
         except OSError as error:
             told = error.strerror or error
-            raise errors.StorageError(f"{self.path} cannot be used: {told}; choose another --run_dir") from error
+            raise errors.StorageError(
+                f"{self.path} cannot be used: {told}; choose another --run_dir"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

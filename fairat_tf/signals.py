@@ -1,11 +1,11 @@
 """Stopping a program that saves before it ends.
 
-    with StopSignals() as stop:
-        for work in pieces:
-            do(work)
-            if stop.reason():
-                save()
-                raise errors.Interrupted(stop.reason())
+with StopSignals() as stop:
+    for work in pieces:
+        do(work)
+        if stop.reason():
+            save()
+            raise errors.Interrupted(stop.reason())
 """
 
 import signal

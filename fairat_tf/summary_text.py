@@ -1,6 +1,6 @@
 """What a run tells a person before it starts and after it ends; plain text, 80 columns.
 
-    print(recipe(config, parts)); print(estimate(parts))
+print(recipe(config, parts)); print(estimate(parts))
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ def recipe(config: Config, parts: Parts) -> str:
         f"  network    {network.network}, {parameters:,} parameters, {config.run.precision}",
         f"  attack     PGD-{attack.steps}, {attack.norm}, epsilon {_pixels(attack.epsilon)}, "
         f"step {_pixels(attack.step_size)}",
-        f"  schedule   {how.epochs} epochs, SGD {how.learning_rate:g} ({how.schedule}), momentum {how.momentum:g}, "
-        f"weight decay {how.weight_decay:g}, EMA {how.ema_decay:g}",
+        f"  schedule   {how.epochs} epochs, SGD {how.learning_rate:g} ({how.schedule}), "
+        f"momentum {how.momentum:g}, weight decay {how.weight_decay:g}, EMA {how.ema_decay:g}",
     ]
     if changed:
         lines.append(f"  {config.method:<10} {changed}")
@@ -75,7 +75,8 @@ def estimate(parts: Parts) -> str:
     one = (time.perf_counter() - began) * config.data.batch_size / size
     validation = len(parts.validation_split) / config.data.batch_size * (config.attack.validation_steps + 2)
     epoch = one * (parts.steps * method.passes + validation) / parts.strategy.num_replicas_in_sync
-    return f"  time       about {_duration(epoch)} an epoch, {_duration(epoch * config.optimization.epochs)} in all"
+    whole = epoch * config.optimization.epochs
+    return f"  time       about {_duration(epoch)} an epoch, {_duration(whole)} in all"
 
 
 def _duration(seconds: float) -> str:

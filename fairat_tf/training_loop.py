@@ -100,7 +100,12 @@ class Loop:
           errors.Diverged: the loss is not finite.
         """
         watchers = keras.callbacks.CallbackList(
-            self.callbacks, add_history=False, add_progbar=False, model=self.method, epochs=epochs, steps=steps
+            self.callbacks,
+            add_history=False,
+            add_progbar=False,
+            model=self.method,
+            epochs=epochs,
+            steps=steps,
         )
         watchers.on_train_begin()
         for epoch in range(start.epoch, epochs):
@@ -159,8 +164,8 @@ class Loop:
             return logs
         rate = float(keras.ops.convert_to_numpy(self.method.optimizer.learning_rate))
         raise errors.Diverged(
-            f"the training loss became {logs['loss']} by step {step + 1} of the epoch (learning rate {rate:g}); "
-            "the last checkpoint is kept; lower --learning_rate"
+            f"the training loss became {logs['loss']} by step {step + 1} of the epoch "
+            f"(learning rate {rate:g}); the last checkpoint is kept; lower --learning_rate"
         )
 
     def _stop_if_asked(self, position: Position | None = None, saved: bool = False) -> None:

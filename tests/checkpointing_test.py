@@ -10,7 +10,11 @@ from fairat_tf.checkpointing import Checkpoints
 
 
 def variables(value=0.0):
-    return [tf.Variable(tf.fill([3], value)), tf.Variable(7, dtype=tf.int64), tf.Variable([[value]], dtype=tf.float64)]
+    return [
+        tf.Variable(tf.fill([3], value)),
+        tf.Variable(7, dtype=tf.int64),
+        tf.Variable([[value]], dtype=tf.float64),
+    ]
 
 
 def saved(folder, *steps):
@@ -73,7 +77,9 @@ def test_other_variables_are_refused(tmp_path):
 def test_the_manifest_names_the_hash_of_each_file(tmp_path):
     saved(tmp_path, 1)
     manifest = json.loads((tmp_path / "step-0000000001/manifest.json").read_text())
-    assert sorted(manifest) == ["state.json", "variables.npz"] and all(len(v) == 64 for v in manifest.values())
+    assert sorted(manifest) == ["state.json", "variables.npz"] and all(
+        len(v) == 64 for v in manifest.values()
+    )
 
 
 if __name__ == "__main__":

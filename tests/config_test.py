@@ -47,7 +47,9 @@ def test_only_open_fields_are_filled_from_the_recipe():
 
 def test_difference_leaves_out_what_is_not_the_experiment():
     one = Config()
-    same = dataclasses.replace(one, run=Run(run_dir="x", evaluate=""), data=Data(data_dir="y", download=False))
+    same = dataclasses.replace(
+        one, run=Run(run_dir="x", evaluate=""), data=Data(data_dir="y", download=False)
+    )
     assert one.difference(same) == {}
     assert one.difference(Config(run=Run(seed=1), method="pgd_at")) == {
         "method": ("fairat", "pgd_at"),

@@ -14,20 +14,23 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fairat_tf"
 
 LEVELS = {
-    "ground": ["__init__", "config", "devices", "errors", "lookup", "rng", "units"],
+    "ground": ["__init__", "config", "devices", "errors", "lookup", "quiet", "rng", "units"],
     "pure parts": ["attacks", "augment", "data", "metrics", "networks", "objectives", "optimization"],
     "methods": ["methods"],
     "running": [
         "assembly", "callbacks", "checkpointing", "eval_lib", "evaluation", "exporting", "model_files",
-        "recipes", "reporting", "run_directory", "signals", "summary_text", "train_lib", "training_loop",
+        "model_card", "recipes", "reporting", "run_directory", "signals", "summary_text", "train_lib",
+        "training_loop",
     ],
-    "command line": ["augment_preview", "cli", "evaluate", "flags_lib", "train"],
+    "command line": [
+        "augment_preview", "cli", "compare", "evaluate", "flags_lib", "selftest", "train", "verify",
+    ],
 }  # fmt: skip
 LEVEL = {unit: level for level, units in enumerate(LEVELS.values()) for unit in units}
 COMMAND_LINE = len(LEVELS) - 1
 PURE_PARTS = 1
 ALLOWED_BETWEEN_PURE_PARTS = {("attacks", "objectives")}
-WITHOUT_TENSORFLOW = {"__init__", "config", "errors", "lookup", "units", *LEVELS["command line"]}
+WITHOUT_TENSORFLOW = {"__init__", "config", "errors", "lookup", "quiet", "units", *LEVELS["command line"]}
 
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60

@@ -61,7 +61,9 @@ def test_take_gives_each_row_what_its_place_gives():
     rows = tf.constant([6, 1, 1])
     np.testing.assert_array_equal(rng.uniform(rng.take(seed, rows, 8), [3, 3]), whole[[6, 1, 1]])
     folded = rng.uniform(rng.fold(seed, "x"), [8, 3]).numpy()
-    np.testing.assert_array_equal(rng.uniform(rng.fold(rng.take(seed, rows, 8), "x"), [3, 3]), folded[[6, 1, 1]])
+    np.testing.assert_array_equal(
+        rng.uniform(rng.fold(rng.take(seed, rows, 8), "x"), [3, 3]), folded[[6, 1, 1]]
+    )
     assert np.abs(folded - whole).max() > 0.1
 
 

@@ -37,7 +37,8 @@ def svhn(tmp_path_factory):
         images = generator.integers(0, 90, (size, 32, 32, 3))
         images[np.arange(size), :, 3 * (labels % 10)] += 150  # one bright column tells the digit
         scipy.io.savemat(
-            folder / f"{name}_32x32.mat", {"X": images.astype(np.uint8).transpose(1, 2, 3, 0), "y": labels[:, None]}
+            folder / f"{name}_32x32.mat",
+            {"X": images.astype(np.uint8).transpose(1, 2, 3, 0), "y": labels[:, None]},
         )
     return folder
 
@@ -46,7 +47,13 @@ def svhn(tmp_path_factory):
 def finished(svhn, tmp_path_factory):
     """A finished run of `python -m fairat_tf.train --dataset=svhn`, made small."""
     folder = tmp_path_factory.mktemp("runs") / "svhn run"
-    words = ["--dataset=svhn", f"--data_dir={svhn}", "--nodownload", "--epochs=2", "--validation_fraction=0.2"]
+    words = [
+        "--dataset=svhn",
+        f"--data_dir={svhn}",
+        "--nodownload",
+        "--epochs=2",
+        "--validation_fraction=0.2",
+    ]
     result = run(*words, f"--run_dir={folder}")
     assert result.returncode == 0, result.stderr[-3000:]
     return folder, result.stdout, words
@@ -55,8 +62,16 @@ def finished(svhn, tmp_path_factory):
 def test_svhn_from_start_to_saved_model_and_tensorboard(finished):
     folder, stdout, _ = finished
     for name in (
-        "config.json", "flags.txt", "environment.json", "metrics.jsonl", "classwise.csv", "best/model.keras",
-        "export/saved_model.pb", "evaluation/evaluation.json", "MODEL_CARD.md", "curves.png",
+        "config.json",
+        "flags.txt",
+        "environment.json",
+        "metrics.jsonl",
+        "classwise.csv",
+        "best/model.keras",
+        "export/saved_model.pb",
+        "evaluation/evaluation.json",
+        "MODEL_CARD.md",
+        "curves.png",
     ):
         assert (folder / name).is_file(), name
     assert any((folder / "tensorboard").iterdir()) and any((folder / "checkpoints").iterdir())
@@ -78,8 +93,17 @@ def test_logs_hold_every_epoch_and_class(finished):
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in records] == [0, 1]
     expected = {
-        "loss", "robust_accuracy", "robust_worst_class", "hard_share", "val_clean_accuracy", "val_robust_accuracy",
-        "val_robust_worst_class", "val_robust_gap", "val_robust_nsd", "val_augmented_when_right", "premise_entropy",
+        "loss",
+        "robust_accuracy",
+        "robust_worst_class",
+        "hard_share",
+        "val_clean_accuracy",
+        "val_robust_accuracy",
+        "val_robust_worst_class",
+        "val_robust_gap",
+        "val_robust_nsd",
+        "val_augmented_when_right",
+        "premise_entropy",
     }
     assert expected <= set(records[0])
     rows = list(csv.DictReader((folder / "classwise.csv").read_text().splitlines()))
@@ -100,7 +124,11 @@ def test_best_network_loads_with_keras_alone_and_equals_the_export(finished):
     )
     alone = subprocess.run(
         [sys.executable, "-c", script, str(folder / "best/model.keras")],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     logits = np.array(json.loads(alone.stdout.strip().splitlines()[-1]))
     exported = tf.saved_model.load(str(folder / "export"))
@@ -118,8 +146,13 @@ def test_tensorboard_shows_classes_in_one_chart_confusion_and_hparams(finished):
         accumulator.Reload()
         tags |= set(accumulator.Tags()["tensors"])
     assert {
-        "validation/robust_worst_class", "train/loss", "classwise/validation_robust/3", "configuration",
-        "adversarial confusion (validation)", "hard examples", "custom_scalars__config__",
+        "validation/robust_worst_class",
+        "train/loss",
+        "classwise/validation_robust/3",
+        "configuration",
+        "adversarial confusion (validation)",
+        "hard examples",
+        "custom_scalars__config__",
         "_hparams_/session_start_info",
     } <= tags
 
@@ -142,8 +175,12 @@ def test_another_configuration_in_the_same_directory_is_refused(finished):
 def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(svhn, finished, tmp_path):
     folder, _, words = finished
     process = subprocess.Popen(
-        command(*words, f"--run_dir={tmp_path / 'run'}"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        command(*words, f"--run_dir={tmp_path / 'run'}"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     deadline = time.monotonic() + 200
     while not (tmp_path / "run/metrics.jsonl").exists() and time.monotonic() < deadline:
@@ -154,7 +191,9 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(svhn, finish
     assert run(*words, f"--run_dir={tmp_path / 'run'}").returncode == 0
     for name in ("metrics.jsonl", "classwise.csv"):
         assert (tmp_path / "run" / name).read_text() == (folder / name).read_text()
-    weights = [keras.models.load_model(d / "best/model.keras").get_weights() for d in (folder, tmp_path / "run")]
+    weights = [
+        keras.models.load_model(d / "best/model.keras").get_weights() for d in (folder, tmp_path / "run")
+    ]
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
 

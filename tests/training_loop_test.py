@@ -89,7 +89,9 @@ def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path, options, s
         assert_same_bits(undisturbed, state(train(folder, **options)))
         for name in ("metrics.jsonl", "classwise.csv"):
             assert (tmp_path / "a" / name).read_bytes() == (folder / name).read_bytes()
-        best = [keras.models.load_model(d / "best/model.keras").get_weights() for d in (tmp_path / "a", folder)]
+        best = [
+            keras.models.load_model(d / "best/model.keras").get_weights() for d in (tmp_path / "a", folder)
+        ]
         assert_same_bits(*best)
 
 
@@ -118,7 +120,9 @@ def test_the_loop_equals_fit(tmp_path):
         rows.append({name: values[-1] for name, values in logs.items()})
     for a, b in zip(looped.network.get_weights(), fitted.network.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    np.testing.assert_allclose(loop.validate(validation())["robust_accuracy"], rows[-1]["val_robust_accuracy"])
+    np.testing.assert_allclose(
+        loop.validate(validation())["robust_accuracy"], rows[-1]["val_robust_accuracy"]
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_with_exit_code_6(tmp_path):

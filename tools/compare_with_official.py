@@ -156,7 +156,9 @@ def _official_trace(network: Any, images: Any, labels: Any, given: dict, options
     norm, targeted = {"linf": "Linf", "l2": "L2"}[options["norm"]], options["objective"] == "targeted_dlr"
     common = {"n_iter": TRACE_STEPS, "norm": norm, "eps": options["epsilon"], "device": "cpu"}
     attack = APGDAttack_targeted(watched, **common) if targeted else None
-    attack = attack or APGDAttack(watched, loss={"cross_entropy": "ce"}.get(options["objective"], "dlr"), **common)
+    attack = attack or APGDAttack(
+        watched, loss={"cross_entropy": "ce"}.get(options["objective"], "dlr"), **common
+    )
     attack.init_hyperparam(images)
     if targeted:
         attack.y_target = torch.tensor(given["targets"]).long()
@@ -188,7 +190,12 @@ def _official_square(network: Any, images: Any, labels: Any, given: dict, option
         queue = _square_numbers(given, n, options["norm"])
         torch.rand = lambda *shape, queue=queue: torch.tensor(next(queue)).reshape(*shape)  # type: ignore
         attack = SquareAttack(
-            network, norm=norm, n_queries=SQUARE_QUERIES, eps=options["epsilon"], resc_schedule=False, device="cpu"
+            network,
+            norm=norm,
+            n_queries=SQUARE_QUERIES,
+            eps=options["epsilon"],
+            resc_schedule=False,
+            device="cpu",
         )
         attack.init_hyperparam(images)
         found.append(attack.attack_single_run(images[n : n + 1], labels[n : n + 1])[1])
@@ -216,7 +223,9 @@ def _official_suite(network: Any, images: Any, labels: Any, given: dict, options
     log = Path(options["log"])
     log.unlink(missing_ok=True)
     norm = {"linf": "Linf", "l2": "L2"}[options["norm"]]
-    suite = AutoAttack(network, norm=norm, eps=options["epsilon"], seed=options["seed"], device="cpu", log_path=log)
+    suite = AutoAttack(
+        network, norm=norm, eps=options["epsilon"], seed=options["seed"], device="cpu", log_path=log
+    )
     began, busy = time.monotonic(), time.process_time()
     adversarial = suite.run_standard_evaluation(images, labels, bs=options["batch_size"])
     seconds, busy = time.monotonic() - began, time.process_time() - busy
@@ -238,7 +247,16 @@ def ask_official(flags: argparse.Namespace, task: str, weights: dict, arrays: di
     options = {"network": "cnn", "double": False, **options}
     named = {f"w:{name}": value for name, value in weights.items()}
     np.savez(flags.work / f"{task}.npz", options=np.array(json.dumps(options)), **named, **arrays)
-    command = [flags.torch_python, __file__, "--official", flags.official, "--work", flags.work, "--task", task]
+    command = [
+        flags.torch_python,
+        __file__,
+        "--official",
+        flags.official,
+        "--work",
+        flags.work,
+        "--task",
+        task,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(flags.official)}
     subprocess.run([str(part) for part in command], check=True, env=environment, stdout=subprocess.DEVNULL)
     return dict(np.load(flags.work / f"{task}.out.npz"))
@@ -264,10 +282,17 @@ def data(flags: argparse.Namespace, size: int = SIZE) -> dict[str, np.ndarray]:
     for name in ("trai_x", "test_x"):
         shape = (-1, size, factor, size, factor, 3)
         arrays[name] = arrays[name].reshape(shape).mean((2, 4)).astype(np.float32)
-    return {"train_x": arrays["trai_x"], "train_y": arrays["trai_y"], "test_x": arrays["test_x"], "test_y": arrays["test_y"]}
+    return {
+        "train_x": arrays["trai_x"],
+        "train_y": arrays["trai_y"],
+        "test_x": arrays["test_x"],
+        "test_y": arrays["test_y"],
+    }
 
 
-def train(network: Any, variables: list, images: np.ndarray, labels: np.ndarray, epsilon: float, steps: int) -> None:
+def train(
+    network: Any, variables: list, images: np.ndarray, labels: np.ndarray, epsilon: float, steps: int
+) -> None:
     """Trains with Adam, on PGD-5 examples where epsilon is not 0."""
     import keras
     import tensorflow as tf
@@ -332,7 +357,9 @@ def _with_variables(x: Any, w: dict[str, Any]) -> Any:
 # --- stages ------------------------------------------------------------------------------------------
 
 
-def correct_test_images(flags: argparse.Namespace, weights: dict, count: int) -> tuple[np.ndarray, np.ndarray]:
+def correct_test_images(
+    flags: argparse.Namespace, weights: dict, count: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first `count` test images that the network classifies correctly."""
     images = data(flags)
     right = np.argmax(tf_cnn(weights)(images["test_x"]).numpy(), -1) == images["test_y"]
@@ -375,10 +402,19 @@ def traces(flags: argparse.Namespace) -> list[dict]:
                 targets = ranked_class(network(ball.images), 1).numpy()
                 arrays = {"images": images, "labels": labels, "start": start.numpy(), "targets": targets}
                 other = ask_official(
-                    flags, "trace", weights, arrays, norm=norm, epsilon=epsilon, objective=objective, double=True
+                    flags,
+                    "trace",
+                    weights,
+                    arrays,
+                    norm=norm,
+                    epsilon=epsilon,
+                    objective=objective,
+                    double=True,
                 )
                 mine = np.stack([loss(tf.constant(z), tf.constant(labels)).numpy() for z in seen])
-                theirs = np.stack([loss(tf.constant(z), tf.constant(labels)).numpy() for z in other["logits"]])
+                theirs = np.stack(
+                    [loss(tf.constant(z), tf.constant(labels)).numpy() for z in other["logits"]]
+                )
                 apart = np.abs(mine - theirs).max(0) / np.maximum(1.0, np.abs(theirs).max(0))
                 rows.append(
                     {
@@ -410,7 +446,9 @@ def fab(flags: argparse.Namespace) -> list[dict]:
         images, network = images.astype(np.float64), tf_cnn(weights, "float64")
         for norm, epsilon in radii.items():
             attack = fab_t(epsilon, norm=norm)
-            nearest = tf.function(lambda x, y, n, a=attack, f=network: a.nearest(f, x, y, rng.key(0, "fab"), n)[1])
+            nearest = tf.function(
+                lambda x, y, n, a=attack, f=network: a.nearest(f, x, y, rng.key(0, "fab"), n)[1]
+            )
             mine = np.stack([nearest(images, labels, tf.constant(n)).numpy() for n in range(9)])
             arrays = {"images": images, "labels": labels}
             other = ask_official(flags, "fab", weights, arrays, norm=norm, epsilon=epsilon, double=True)
@@ -426,7 +464,9 @@ def fab(flags: argparse.Namespace) -> list[dict]:
                     "median relative difference": float(np.median(apart)),
                     "99th percentile": float(np.quantile(apart, 0.99)),
                     "median of the nearest": float(np.median(np.abs(mine.min(0) / theirs.min(0) - 1))),
-                    "equal verdict at epsilon": float(((mine.min(0) <= epsilon) == (theirs.min(0) <= epsilon)).mean()),
+                    "equal verdict at epsilon": float(
+                        ((mine.min(0) <= epsilon) == (theirs.min(0) <= epsilon)).mean()
+                    ),
                 }
             )
             print(rows[-1], flush=True)
@@ -469,7 +509,9 @@ def square(flags: argparse.Namespace) -> list[dict]:
                     "norm": norm,
                     "examples": len(labels),
                     "equal decisions": float((apart < 1e-9).mean()),
-                    "changed from the start": float((np.abs(points - first.numpy()).max((1, 2, 3)) > 0).mean()),
+                    "changed from the start": float(
+                        (np.abs(points - first.numpy()).max((1, 2, 3)) > 0).mean()
+                    ),
                     "largest difference of a pixel": float(apart.max()),
                 }
             )
@@ -491,7 +533,9 @@ class _Recorded:
     def signs(self, query: Any, shape: Any) -> Any:
         import tensorflow as tf
 
-        return tf.constant(self.tables["start_signs" if isinstance(query, int) else "signs"])[... if isinstance(query, int) else query]
+        return tf.constant(self.tables["start_signs" if isinstance(query, int) else "signs"])[
+            ... if isinstance(query, int) else query
+        ]
 
 
 def suite(flags: argparse.Namespace) -> list[dict]:
@@ -511,17 +555,33 @@ def suite(flags: argparse.Namespace) -> list[dict]:
             seconds = time.monotonic() - began
             log = str(flags.work / "suite.log")
             other = ask_official(
-                flags, "suite", weights, {"images": x, "labels": y},
-                norm=norm, epsilon=epsilon, seed=0, batch_size=250, log=log,
+                flags,
+                "suite",
+                weights,
+                {"images": x, "labels": y},
+                norm=norm,
+                epsilon=epsilon,
+                seed=0,
+                batch_size=250,
+                log=log,
             )
             itself = None
             if flags.repeat:
                 again = ask_official(
-                    flags, "suite", weights, {"images": x, "labels": y},
-                    norm=norm, epsilon=epsilon, seed=1, batch_size=250, log=log + ".again",
+                    flags,
+                    "suite",
+                    weights,
+                    {"images": x, "labels": y},
+                    norm=norm,
+                    epsilon=epsilon,
+                    seed=1,
+                    batch_size=250,
+                    log=log + ".again",
                 )
                 itself = 100 * float((again["robust"] == other["robust"]).mean())
-            classes = [np.array([f[y == c].mean() for c in range(10)]) for f in (result.robust, other["robust"])]
+            classes = [
+                np.array([f[y == c].mean() for c in range(10)]) for f in (result.robust, other["robust"])
+            ]
             rows.append(
                 {
                     "network": name,
@@ -560,8 +620,22 @@ def timing(flags: argparse.Namespace) -> list[dict]:
     if kept.exists():
         model.load_weights(kept)
     else:
-        train(lambda x, training: model(x, training=training), model.trainable_variables, images["train_x"], images["train_y"], 0.0, 250)
-        train(lambda x, training: model(x, training=training), model.trainable_variables, images["train_x"], images["train_y"], epsilon, 100)
+        train(
+            lambda x, training: model(x, training=training),
+            model.trainable_variables,
+            images["train_x"],
+            images["train_y"],
+            0.0,
+            250,
+        )
+        train(
+            lambda x, training: model(x, training=training),
+            model.trainable_variables,
+            images["train_x"],
+            images["train_y"],
+            epsilon,
+            100,
+        )
         model.save_weights(kept)
     keras.config.set_dtype_policy("mixed_bfloat16")
     half = networks.get("preact_resnet18")(num_classes=10, width=flags.width)
@@ -575,7 +649,12 @@ def timing(flags: argparse.Namespace) -> list[dict]:
     for name, search in searches.items():
         began, busy = time.monotonic(), time.process_time()
         result = attack.run(
-            lambda z: model(z, training=False), x, y, rng.key(0, "time"), batch_size=flags.time_batch, search_fn=search
+            lambda z: model(z, training=False),
+            x,
+            y,
+            rng.key(0, "time"),
+            batch_size=flags.time_batch,
+            search_fn=search,
         )
         runs.append({"run": name, "seconds": time.monotonic() - began, "busy": time.process_time() - busy})
         runs[-1] |= {"after": result.after, "by attack": result.seconds}
@@ -583,14 +662,29 @@ def timing(flags: argparse.Namespace) -> list[dict]:
         print(runs[-1], flush=True)
     log = str(flags.work / "time.log")
     other = ask_official(
-        flags, "suite", weights, {"images": x, "labels": y},
-        network="preact_resnet18", norm="linf", epsilon=epsilon, seed=0, batch_size=flags.time_batch, log=log,
+        flags,
+        "suite",
+        weights,
+        {"images": x, "labels": y},
+        network="preact_resnet18",
+        norm="linf",
+        epsilon=epsilon,
+        seed=0,
+        batch_size=flags.time_batch,
+        log=log,
     )
     for row in runs:
         row["equal flags"] = 100 * float((flags_of[row["run"]] == other["robust"]).mean())
         row["of the official processor time"] = row["busy"] / float(other["busy"])
         row["of the official wall time"] = row["seconds"] / float(other["seconds"])
-    runs.append({"run": "official", "seconds": float(other["seconds"]), "busy": float(other["busy"]), "after": official_log(log)})
+    runs.append(
+        {
+            "run": "official",
+            "seconds": float(other["seconds"]),
+            "busy": float(other["busy"]),
+            "after": official_log(log),
+        }
+    )
     print(runs, flush=True)
     return runs
 
@@ -605,7 +699,13 @@ def freeze(flags: argparse.Namespace) -> list[dict]:
     images = random.uniform(size=(8, 8, 8, 3))
     noise = random.uniform(-1, 1, images.shape)
     # One convolution: the second one of the small network is left out.
-    weights = {"conv1": kernel, "bias1": np.zeros(6), "linear": linear, "bias3": np.zeros(5), "scale": np.ones([])}
+    weights = {
+        "conv1": kernel,
+        "bias1": np.zeros(6),
+        "linear": linear,
+        "bias3": np.zeros(5),
+        "scale": np.ones([]),
+    }
     logits = tf_cnn(weights, "float64")(images).numpy()
     arrays = {"images": images, "labels": logits.argmax(1), "targets": np.argsort(-logits, 1)[:, 1]}
     for norm, epsilon in given["epsilon"].items():
@@ -613,9 +713,16 @@ def freeze(flags: argparse.Namespace) -> list[dict]:
         start = np.clip(images + epsilon * noise / size[:, None, None, None], 0, 1)
         options = {"norm": norm, "epsilon": epsilon, "double": True}
         for objective in ("cross_entropy", "dlr", "targeted_dlr"):
-            other = ask_official(flags, "trace", weights, {**arrays, "start": start}, objective=objective, **options)
+            other = ask_official(
+                flags, "trace", weights, {**arrays, "start": start}, objective=objective, **options
+            )
             last = _loss(objective, other["logits"][-1], arrays)
-            case = {"norm": norm, "objective": objective, "best": other["best"].tolist(), "last": last.tolist()}
+            case = {
+                "norm": norm,
+                "objective": objective,
+                "best": other["best"].tolist(),
+                "last": last.tolist(),
+            }
             frozen["apgd"].append({**case, "stands": other["stands"].astype(bool).tolist()})
         other = ask_official(flags, "fab", weights, arrays, ranks=4, **options)
         frozen["fab"].append({"norm": norm, "distance": other["distance"].tolist()})
@@ -649,19 +756,27 @@ STAGES = {"traces": traces, "fab": fab, "square": square, "suite": suite, "time"
 
 def main() -> None:
     """Runs the stages asked for, or one task of the official side."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--official", required=True, help="folder that holds the package autoattack")
     parser.add_argument("--torch_python", default=sys.executable, help="a Python that has PyTorch")
     parser.add_argument("--data_dir", default=None, help="TFDS directory that holds CIFAR-10")
-    parser.add_argument("--work", type=Path, required=True, help="folder for weights, exchange files and results.json")
-    parser.add_argument("--stages", default="traces,fab,square,suite,time", help="which of " + ", ".join(STAGES))
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for weights, exchange files and results.json"
+    )
+    parser.add_argument(
+        "--stages", default="traces,fab,square,suite,time", help="which of " + ", ".join(STAGES)
+    )
     parser.add_argument("--examples", type=int, default=64, help="examples of the stages traces and fab")
     parser.add_argument("--suite_examples", type=int, default=1000, help="examples of the stage suite")
     parser.add_argument("--time_examples", type=int, default=48, help="examples of the stage time")
     parser.add_argument("--time_batch", type=int, default=48, help="batch size of both in the stage time")
     parser.add_argument("--width", type=int, default=8, help="width of the network of the stage time")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="which of " + ", ".join(NETWORKS))
-    parser.add_argument("--repeat", action="store_true", help="suite: run the official one with a second seed")
+    parser.add_argument(
+        "--repeat", action="store_true", help="suite: run the official one with a second seed"
+    )
     parser.add_argument("--norms", default="linf,l2", help="norms of the stage suite")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     flags = parser.parse_args()

@@ -77,7 +77,9 @@ class AutoAttack:
     def __post_init__(self) -> None:
         threat.get(self.norm)
         if self.version not in VERSIONS:
-            raise UnknownNameError(f"Unknown version {self.version!r} of AutoAttack; known: {', '.join(VERSIONS)}")
+            raise UnknownNameError(
+                f"Unknown version {self.version!r} of AutoAttack; known: {', '.join(VERSIONS)}"
+            )
         self.attacks()
 
     def attacks(self) -> dict[str, Search]:

@@ -111,7 +111,12 @@ def examples(images: Any, labels: Any, epsilon: Any) -> Examples:
 
 
 def run(
-    attacks: dict[str, Search], norm: str, networks: Networks, data: Examples, seed: tf.Tensor, options: Options
+    attacks: dict[str, Search],
+    norm: str,
+    networks: Networks,
+    data: Examples,
+    seed: tf.Tensor,
+    options: Options,
 ) -> Result:
     """Returns what is left after the attacks, in their order; see `AutoAttack.run`."""
     shape = data.images.shape[1:]
@@ -222,7 +227,9 @@ class _Cascade:
             rows = np.concatenate([rows, np.full(self.options.batch_size - size, rows[0])])
         images = np.asarray(self.data.images[rows], np.float32)
         points = images if self.points is None else self.points[rows]
-        found, claimed = search(images, points, self.data.labels[rows], self.data.epsilon[rows], rows, self.round)
+        found, claimed = search(
+            images, points, self.data.labels[rows], self.data.epsilon[rows], rows, self.round
+        )
         rows, found, claimed = rows[:size], found.numpy()[:size], claimed.numpy()[:size]
         checked = self._verify(rows, found)
         fallen = rows[checked.fooled]

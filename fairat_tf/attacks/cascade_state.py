@@ -1,7 +1,7 @@
 """The state of an evaluation on disk: one file, replaced as a whole, arrays and JSON, no pickle.
 
-    save(path, arrays={"robust": flags}, header={"fingerprint": "..."})
-    found = load(path)             # (arrays, header), or None where there is no file
+save(path, arrays={"robust": flags}, header={"fingerprint": "..."})
+found = load(path)             # (arrays, header), or None where there is no file
 """
 
 import hashlib

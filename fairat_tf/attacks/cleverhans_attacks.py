@@ -65,7 +65,15 @@ class CleverHansPGD:
             return tf.identity(images)
         step_size = min(self._step_size(radius), radius)
         adversarial = library.projected_gradient_descent(
-            logits_fn, images, radius, step_size, self.steps, _ORDERS[self.norm], y=labels, clip_min=0.0, clip_max=1.0
+            logits_fn,
+            images,
+            radius,
+            step_size,
+            self.steps,
+            _ORDERS[self.norm],
+            y=labels,
+            clip_min=0.0,
+            clip_max=1.0,
         )
         return threat.get(self.norm)(images, radius).project(adversarial)
 

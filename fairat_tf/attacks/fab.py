@@ -112,9 +112,7 @@ class FAB(Search):
         start = ball.boundary_start(rng.fold(seed, number), fraction=0.5)
         return tf.where(tf.equal(number % self.restarts, 0), ball.images, start)
 
-    def _step(
-        self, ball: threat.Ball, points: tf.Tensor, value: tf.Tensor, gradient: tf.Tensor
-    ) -> tf.Tensor:
+    def _step(self, ball: threat.Ball, points: tf.Tensor, value: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """Returns the next points: the projections of the point and of the image, mixed (equation 9)."""
         axes = list(range(1, points.shape.rank))
         at_image = value + tf.reduce_sum(gradient * (ball.images - points), axes)
@@ -133,7 +131,9 @@ class FAB(Search):
         target = ranked_class(logits_fn(images), 1 + number // self.restarts)
 
         def towards_target(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return loss_and_gradient(logits_fn, lambda z, y: losses.targeted_margin(z, y, target), points, labels)[:2]
+            return loss_and_gradient(
+                logits_fn, lambda z, y: losses.targeted_margin(z, y, target), points, labels
+            )[:2]
 
         return towards_target
 

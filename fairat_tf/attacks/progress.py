@@ -1,6 +1,6 @@
 """How far a long evaluation is: robust accuracy so far and time left.
 
-    attack.run(logits_fn, images, labels, seed, progress=print_progress)
+attack.run(logits_fn, images, labels, seed, progress=print_progress)
 """
 
 import dataclasses

@@ -74,7 +74,7 @@ class Ball:
         raise NotImplementedError
 
     def direction(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the steepest ascent direction of unit size in this norm (0 where the gradient is 0)."""
+        """Returns the steepest ascent direction of unit size in this norm (0 for a gradient of 0)."""
         raise NotImplementedError
 
     def project(self, points: tf.Tensor) -> tf.Tensor:
@@ -153,7 +153,7 @@ class L2Ball(Ball):
         """
         change = points - self.images
         length = l2_norm(change)
-        factor = tf.minimum(1.0, tf.math.divide_no_nan(self.epsilon, length))
+        factor = tf.minimum(tf.math.divide_no_nan(self.epsilon, length), 1.0)
         return tf.clip_by_value(self.images + change * factor, 0.0, 1.0)
 
     def length(self, change: tf.Tensor) -> tf.Tensor:

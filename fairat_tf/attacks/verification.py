@@ -76,7 +76,11 @@ class Verifier:
           RuntimeError: a projected image is outside the ball or [0, 1], so the projection is at fault.
         """
         epsilon = np.broadcast_to(np.asarray(epsilon, np.float32), labels.shape)
-        given = (np.asarray(images, np.float32), np.asarray(adversarial, np.float32), np.asarray(labels, np.int32))
+        given = (
+            np.asarray(images, np.float32),
+            np.asarray(adversarial, np.float32),
+            np.asarray(labels, np.int32),
+        )
         parts = [
             [np.asarray(values)[:size] for values in self._judge(*batch)]
             for size, batch in _padded(*given, epsilon)
@@ -118,7 +122,9 @@ def _padded(*arrays: np.ndarray) -> Iterator[Any]:
 
 def _require_inside(checked: Verified, epsilon: np.ndarray) -> None:
     outside = checked.distance > epsilon * (1 + _ROUNDING) + _ROUNDING
-    out_of_range = checked.adversarial.size and (checked.adversarial.min() < 0 or checked.adversarial.max() > 1)
+    out_of_range = checked.adversarial.size and (
+        checked.adversarial.min() < 0 or checked.adversarial.max() > 1
+    )
     if outside.any() or out_of_range:
         raise RuntimeError(
             f"{outside.sum()} projected images are farther than epsilon (by up to "
@@ -144,7 +150,9 @@ def require_precision(logits_fn: LogitsFn, image_shape: tuple[int, ...], allowed
     graph = tf.function(lambda images: logits_fn(images), autograph=False).get_concrete_function(spec)
     shape = graph.structured_outputs.shape
     if shape.rank != 2 or shape[-1] is None or shape[-1] < 2:
-        raise ValueError(f"logits_fn must return logits [B, K] with K at least 2 known; received shape {shape}")
+        raise ValueError(
+            f"logits_fn must return logits [B, K] with K at least 2 known; received shape {shape}"
+        )
     found = _types(graph.graph.as_graph_def()) - {"bfloat16" if "bfloat16" in allowed else ""}
     if found:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Keeps the best network of a run, by validation.
 
-    model.fit(batches, validation_data=validation, callbacks=[BestCheckpoint(path, "robust_accuracy")])
+model.fit(batches, validation_data=validation, callbacks=[BestCheckpoint(path, "robust_accuracy")])
 """
 
 import os
@@ -56,5 +56,7 @@ def selection_names(select: str, known: Collection[str]) -> list[str]:
     names = [name.strip() for name in select.split("+")]
     missing = [name for name in names if name not in known]
     if missing:
-        raise ValueError(f"select: unknown validation metric {', '.join(missing)}; known: {', '.join(sorted(known))}")
+        raise ValueError(
+            f"select: unknown validation metric {', '.join(missing)}; known: {', '.join(sorted(known))}"
+        )
     return names

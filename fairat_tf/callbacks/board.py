@@ -87,7 +87,9 @@ class Board(keras.callbacks.Callback):
             ]
             for split in ("validation", "train")
         }
-        categories = [layout_pb2.Category(title=split, chart=chart) for split, chart in charts.items() if chart]
+        categories = [
+            layout_pb2.Category(title=split, chart=chart) for split, chart in charts.items() if chart
+        ]
         layout = summary.pb(layout_pb2.Layout(category=categories))
         tensor = tf.constant(layout.value[0].tensor.string_val[0])
         with self._writer.as_default(step=0):

@@ -1,9 +1,9 @@
 """The class-wise record of an epoch, from which logs, charts and tables are made.
 
-    history = ClasswiseHistory(("airplane", "automobile"))
-    model.fit(batches, validation_data=validation, callbacks=[history])
-    history.train["robust"]           # accuracy of each class, [K]
-    history.validation["robust"]
+history = ClasswiseHistory(("airplane", "automobile"))
+model.fit(batches, validation_data=validation, callbacks=[history])
+history.train["robust"]           # accuracy of each class, [K]
+history.validation["robust"]
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """Shows in TensorBoard which examples were hard, and what augmentation made of them.
 
-    model.fit(batches, callbacks=[HardGallery(log_dir, batch)])
+model.fit(batches, callbacks=[HardGallery(log_dir, batch)])
 """
 
 import pathlib
@@ -46,7 +46,7 @@ class HardGallery(keras.callbacks.Callback):
             tf.summary.image("hard examples", picture[None])
 
     def _columns(self, batch: Batch, examples: Examples, hard: np.ndarray) -> list[np.ndarray]:
-        """Returns the three rows of the picture; appended views stand behind the batch's own rows, in order."""
+        """Returns the rows of the picture; appended views stand behind the batch's own rows, in order."""
         size = len(batch.labels)
         if len(examples.images) > size:
             old, new = hard[:_COLUMNS], size + np.arange(min(_COLUMNS, len(hard)))

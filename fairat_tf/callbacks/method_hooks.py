@@ -1,6 +1,6 @@
 """Tells a method where an epoch begins and ends.
 
-    model.fit(batches, callbacks=[MethodHooks()])
+model.fit(batches, callbacks=[MethodHooks()])
 """
 
 from typing import Any

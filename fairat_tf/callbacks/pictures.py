@@ -1,6 +1,6 @@
 """Pictures for TensorBoard and the run directory, as uint8 arrays.
 
-    picture = confusion_picture(counts, class_names)      # [H, W, 3]
+picture = confusion_picture(counts, class_names)      # [H, W, 3]
 """
 
 import io
@@ -26,7 +26,9 @@ def confusion_picture(counts: np.ndarray, class_names: tuple[str, ...]) -> np.nd
         axes.set_yticks(places, class_names)
         for row, column in np.ndindex(*share.shape):
             shade = "white" if share[row, column] > 50 else "black"
-            axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=8)
+            axes.text(
+                column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=8
+            )
     axes.set(xlabel="predicted under attack", ylabel="true class", title="% of each true class")
     return rendered(figure)
 

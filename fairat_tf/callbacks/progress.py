@@ -1,6 +1,6 @@
 """What a person sees while a run goes on: a bar within an epoch, one line after it.
 
-    model.fit(batches, verbose=0, callbacks=[history, Progress(history)])
+model.fit(batches, verbose=0, callbacks=[history, Progress(history)])
 """
 
 import sys
@@ -64,14 +64,16 @@ class Progress(keras.callbacks.Callback):
         print(self._line(epoch, logs or {}, seconds), flush=True)
 
     def _line(self, epoch: int, logs: dict[str, Any], seconds: float) -> str:
-        parts = [f"epoch {epoch + 1:>3}/{self.params['epochs']}", f"loss {float(logs.get('loss', np.nan)):.3f}"]
+        parts = [
+            f"epoch {epoch + 1:>3}/{self.params['epochs']}",
+            f"loss {float(logs.get('loss', np.nan)):.3f}",
+        ]
         if "val_robust_accuracy" in logs:
             worst = int(np.nanargmin(self._history.validation["robust"]))
             parts.append(f"val clean {100 * float(logs['val_clean_accuracy']):.1f}")
             parts.append(f"robust {100 * float(logs['val_robust_accuracy']):.1f}")
-            parts.append(
-                f"worst {100 * float(logs['val_robust_worst_class']):.1f} ({self._history.class_names[worst][:10]})"
-            )
+            name = self._history.class_names[worst][:10]
+            parts.append(f"worst {100 * float(logs['val_robust_worst_class']):.1f} ({name})")
         return " | ".join([*parts, f"{seconds:.0f} s"])
 
 

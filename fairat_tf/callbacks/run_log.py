@@ -1,6 +1,6 @@
 """Text logs of a run: `metrics.jsonl` (a line an epoch) and `classwise.csv` (a row for each class).
 
-    model.fit(batches, callbacks=[history, RunLog(run, history)])
+model.fit(batches, callbacks=[history, RunLog(run, history)])
 """
 
 import csv

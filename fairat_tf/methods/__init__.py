@@ -8,6 +8,8 @@ Adding one takes a file in this folder and a line in `TABLE`; its flags, its tes
 the documentation follow from its `Options` and its docstring.
 """
 
+from typing import Any
+
 from fairat_tf.lookup import Table
 
 TABLE = Table(
@@ -26,7 +28,7 @@ TABLE = Table(
 )
 
 
-def get(name: str) -> type:
+def get(name: str) -> Any:
     """Returns the method class called `name`: a `keras.Model` subclass (see `methods.base.Method`)."""
     return TABLE.get(name)
 

@@ -70,15 +70,15 @@ class FairAT(Method):
 
         hard_score: str = option(
             "adv",
-            "what makes an example hard: cross-entropy of its PGD example (adv), of itself (natural), of PGD's "
-            "starting point (start), its training loss in the last epoch (memory); or, without the label, the "
-            "entropy of its prediction or the margin between its two highest logits",
+            "what makes an example hard: cross-entropy of its PGD example (adv), of itself (natural), of "
+            "PGD's starting point (start), its training loss in the last epoch (memory); or, without the "
+            "label, the entropy of its prediction or the margin between its two highest logits",
             choices=(*_SCORES, "memory"),
         )
         hard_select: str = option(
             "topk",
-            "how many are hard: a fixed share (topk), those above the batch mean (mean), or those above a running "
-            "quantile (quantile)",
+            "how many are hard: a fixed share (topk), those above the batch mean (mean), or those above a "
+            "running quantile (quantile)",
             choices=("topk", "mean", "quantile"),
         )
         hard_fraction: float = option(0.5, "share of hard examples", low=0.0, high=1.0, open_low=True)
@@ -87,7 +87,9 @@ class FairAT(Method):
             "control: whom to take instead of the hardest",
             choices=("hardest", "easiest", "random", "all", "worst_classes"),
         )
-        easy_fraction: float = option(0.0, "share of the other examples that are augmented too", low=0.0, high=1.0)
+        easy_fraction: float = option(
+            0.0, "share of the other examples that are augmented too", low=0.0, high=1.0
+        )
         hard_combine: str = option(
             "replace", "train on the new view instead of the old or beside it", choices=("replace", "append")
         )
@@ -154,7 +156,9 @@ class FairAT(Method):
         """Returns how hard each example is, float32 [B]; nothing here is differentiated."""
         if self.options.hard_score == "memory":
             if batch.index is None:
-                raise ValueError("hard_score=memory needs batches that carry `index`, the row of each example")
+                raise ValueError(
+                    "hard_score=memory needs batches that carry `index`, the row of each example"
+                )
             return tf.gather(self.memory, batch.index)
         view, score = _SCORES[self.options.hard_score]
         if view == "start":
@@ -170,7 +174,9 @@ class FairAT(Method):
         if choice == "all":
             return tf.fill([size], started)
         if choice == "worst_classes":
-            classes = selection.lowest_classes(tf.convert_to_tensor(self.class_accuracy), self.options.hard_fraction)
+            classes = selection.lowest_classes(
+                tf.convert_to_tensor(self.class_accuracy), self.options.hard_fraction
+            )
             return tf.gather(classes, labels) & started & (self.epoch > 0)
         if choice == "random":
             ranked = rng.uniform(rng.fold(seed, "random control"), [size])
@@ -192,7 +198,7 @@ class FairAT(Method):
         return ranked >= self._running_quantile(everyone)
 
     def _running_quantile(self, ranked: tf.Tensor) -> tf.Tensor:
-        """Returns the threshold: moving average (decay 0.9) of the batches' quantiles, this batch included."""
+        """Returns the threshold: moving average (decay 0.9) of the quantiles, this batch's included."""
         now = selection.quantile(ranked, self.options.hard_fraction)
         known = tf.convert_to_tensor(self.threshold)
         return tf.where(tf.math.is_nan(known), now, 0.9 * known + 0.1 * now)
@@ -230,7 +236,7 @@ class FairAT(Method):
     # ---- state and what is logged ---------------------------------------------------------------------
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
-        """Counts who was hard; keeps the running quantile, and each example's loss for `hard_score=memory`."""
+        """Counts who was hard; keeps the running quantile, and each loss for `hard_score=memory`."""
         self.hard_share.update_state(batch.labels, examples.hard)
         self.hard_score.update_state(batch.labels, examples.scores)
         if self.options.hard_select == "quantile":

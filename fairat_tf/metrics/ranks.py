@@ -1,6 +1,6 @@
 """Rank correlation over classes.
 
-    rank_correlation(uncertainty, robust_accuracy)      # -1: the most uncertain class is the least robust
+rank_correlation(uncertainty, robust_accuracy)      # -1: the most uncertain class is the least robust
 """
 
 from typing import Any

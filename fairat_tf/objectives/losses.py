@@ -1,9 +1,9 @@
 """Losses of one example each, from logits.
 
-    cross_entropy(logits, labels)        # [B]
-    margin(logits, labels)               # [B], positive where the example is misclassified
-    targeted_dlr(logits, labels, targets)    # [B], the same towards one chosen class
-    kl_divergence(target, logits)        # [B], KL(softmax(target) || softmax(logits))
+cross_entropy(logits, labels)        # [B]
+margin(logits, labels)               # [B], positive where the example is misclassified
+targeted_dlr(logits, labels, targets)    # [B], the same towards one chosen class
+kl_divergence(target, logits)        # [B], KL(softmax(target) || softmax(logits))
 """
 
 import tensorflow as tf

@@ -145,7 +145,10 @@ def test_gradients_of_a_network_that_answers_at_random_are_averaged():
 def test_figures_of_the_authors_suite(norm, objective, official):
     network, images, labels, start, epsilon = official.problem(norm)
     case = official.case("apgd", norm=norm, objective=objective)
-    ball, attack = threat.get(norm)(tf.constant(images), epsilon), apgd.APGD(epsilon, norm, objective=objective)
+    ball, attack = (
+        threat.get(norm)(tf.constant(images), epsilon),
+        apgd.APGD(epsilon, norm, objective=objective),
+    )
 
     @tf.function(autograph=False)
     def run():

@@ -93,7 +93,12 @@ def test_batch_size_padding_and_order_do_not_change_the_flags(evaluated):
 
     both = [
         cascade.run(
-            fab, "linf", cascade.Networks(network), cascade.examples(images[o], labels[o], 0.01), SEED, cascade.Options(8)
+            fab,
+            "linf",
+            cascade.Networks(network),
+            cascade.examples(images[o], labels[o], 0.01),
+            SEED,
+            cascade.Options(8),
         )
         for o in (np.arange(24), order)
     ]
@@ -216,10 +221,16 @@ def test_a_live_model_a_keras_file_and_a_saved_model_have_equal_flags(images, tm
     )
     model.save(tmp_path / "model.keras")
     model.export(tmp_path / "export", verbose=False)
-    saved, exported = keras.models.load_model(tmp_path / "model.keras"), tf.saved_model.load(tmp_path / "export")
+    saved, exported = (
+        keras.models.load_model(tmp_path / "model.keras"),
+        tf.saved_model.load(tmp_path / "export"),
+    )
     labels = model(images, training=False).numpy().argmax(1)
     forms = [lambda x: model(x, training=False), lambda x: saved(x, training=False), exported.serve]
-    flags = [run(form, images, labels, attack={"epsilon": 0.02, "steps": 4, "queries": 20}).robust for form in forms]
+    flags = [
+        run(form, images, labels, attack={"epsilon": 0.02, "steps": 4, "queries": 20}).robust
+        for form in forms
+    ]
     assert np.array_equal(flags[0], flags[1]) and np.array_equal(flags[0], flags[2])
     assert 0 < flags[0].sum() < len(images)
 
@@ -270,7 +281,9 @@ def test_larger_epsilon_never_helps_the_network(evaluated):
     larger = run(network, images, labels, attack={"epsilon": 0.02})
     assert larger.robust.sum() <= result.robust.sum()
     zero = run(network, images, labels, attack={"epsilon": 0.0})
-    assert np.array_equal(zero.robust, zero.robust_after["clean"]) and np.array_equal(zero.adversarial, images)
+    assert np.array_equal(zero.robust, zero.robust_after["clean"]) and np.array_equal(
+        zero.adversarial, images
+    )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ def make(name, norm="linf", **options):
 
 
 def graph(attack, network, **compile_options):
-    return tf.function(lambda x, y: attack(network, x, y, tf.constant(SEED)), autograph=False, **compile_options)
+    return tf.function(
+        lambda x, y: attack(network, x, y, tf.constant(SEED)), autograph=False, **compile_options
+    )
 
 
 def length(change, norm):
@@ -82,9 +84,7 @@ def test_epsilon_0_gives_the_input_bit_for_bit(name, norm, network, images, labe
 def test_each_example_can_have_its_own_radius(name, network, images, labelled):
     labels, attack = labelled(network, images), make(name)
     radii = np.linspace(0, 0.04, len(images)).astype(np.float32)
-    call = tf.function(
-        lambda x, y, e: attack(network, x, y, tf.constant(SEED), epsilon=e), autograph=False
-    )
+    call = tf.function(lambda x, y, e: attack(network, x, y, tf.constant(SEED), epsilon=e), autograph=False)
     change = length(call(images, labels, tf.constant(radii)) - images, "linf")
     assert (change <= radii + 1e-6).all() and change[0] == 0
     assert change.max() > 0.021, "no example uses its radius above the attack's own"
@@ -154,9 +154,7 @@ def test_rows_of_a_batch_draw_what_they_draw_in_the_batch(name, network, images,
     labels, attack = labelled(network, images), make(name)
     rows = tf.constant([1, 7, 8, 20])
     part = tf.gather(images, rows), tf.gather(labels, rows)
-    call = tf.function(
-        lambda s: attack(network, *part, rng.take(s, rows, len(images))), autograph=False
-    )
+    call = tf.function(lambda s: attack(network, *part, rng.take(s, rows, len(images))), autograph=False)
     whole = graph(attack, network)(images, labels).numpy()
     assert np.abs(call(tf.constant(SEED)).numpy() - whole[rows]).max() < 1e-6
 
@@ -201,7 +199,9 @@ def test_batch_statistics_and_weights_do_not_change(images, labelled):
     assert all(np.array_equal(a, v.numpy()) for a, v in zip(before, model.variables, strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - {"autoattack", "fab", "cleverhans-fgsm", "cleverhans-pgd"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(CASES) - {"autoattack", "fab", "cleverhans-fgsm", "cleverhans-pgd"})
+)
 def test_float64_images_stay_float64(name, networks, images, labelled):
     network, images = networks(dtype="float64"), images.astype(np.float64)[:6]
     adversarial = graph(make(name), network)(images, labelled(network, images))

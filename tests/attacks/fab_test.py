@@ -7,6 +7,7 @@ from scipy import optimize
 
 from fairat_tf.attacks import fab, hyperplane
 
+
 def best_linf(t, w, f):
     """Smallest s with |d| <= s, 0 <= t + d <= 1, f + w d = 0, as a linear programme."""
     n = len(t)
@@ -102,7 +103,8 @@ def test_figures_of_the_authors_suite(norm, official):
     network, images, labels, _, epsilon = official.problem(norm)
     attack = fab.fab_t(epsilon, norm=norm)
     call = tf.function(
-        lambda n: attack.nearest(network, tf.constant(images), labels, tf.constant([1, 2]), n)[1], autograph=False
+        lambda n: attack.nearest(network, tf.constant(images), labels, tf.constant([1, 2]), n)[1],
+        autograph=False,
     )
     for rank, expected in enumerate(official.case("fab", norm=norm)["distance"]):
         found = call(tf.constant(rank)).numpy()

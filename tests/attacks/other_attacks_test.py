@@ -22,7 +22,9 @@ def test_mi_fgsm_is_the_recurrence_of_the_paper(networks, images, labelled):
                 loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels[n : n + 1], network(x))
             gradient = tape.gradient(loss, x).numpy()[0]
             momentum = 0.7 * momentum + gradient / np.abs(gradient).sum()
-            point = np.clip(point + 0.03 / 4 * np.sign(momentum), images[n] - 0.03, images[n] + 0.03).clip(0, 1)
+            point = np.clip(point + 0.03 / 4 * np.sign(momentum), images[n] - 0.03, images[n] + 0.03).clip(
+                0, 1
+            )
         assert np.abs(found[n] - point).max() < 1e-12
 
 
@@ -58,7 +60,9 @@ def test_cleverhans_takes_one_number_only(network, images, labelled):
     same = attack(network, tf.constant(images), labels, SEED, np.full(24, 0.02))
     assert np.allclose(same, attack(network, tf.constant(images), labels, SEED, tf.constant(0.02)), atol=1e-6)
     with pytest.raises(ValueError, match="outside the graph"):
-        tf.function(lambda e: attack(network, tf.constant(images), labels, SEED, e), autograph=False)(tf.constant(0.1))
+        tf.function(lambda e: attack(network, tf.constant(images), labels, SEED, e), autograph=False)(
+            tf.constant(0.1)
+        )
 
 
 if __name__ == "__main__":

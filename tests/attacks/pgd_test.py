@@ -64,7 +64,9 @@ def test_fgsm_and_pgd_are_those_of_cleverhans(norm, network, images, labelled):
     # A gradient that is 0 up to rounding has no sign that two programs must agree on.
     assert np.mean(np.abs(ours - theirs) > 1e-6) < 1e-3
     assert np.abs(ours - images).max() > 0.01
-    wrapped = attacks.get("cleverhans-pgd")(radius, steps=10, norm=norm)(network, x, labels, tf.constant(SEED))
+    wrapped = attacks.get("cleverhans-pgd")(radius, steps=10, norm=norm)(
+        network, x, labels, tf.constant(SEED)
+    )
     assert np.abs(wrapped - theirs).max() < 1e-6
 
 
@@ -96,7 +98,9 @@ def test_linf_start_is_uniform_and_l2_start_fills_the_ball():
     start = threat.get("linf")(images, 0.1).random_start(rng.key(0, "t")).numpy() - 0.5
     counts = np.histogram(start / 0.1, 4, (-1, 1))[0] / start.size
     assert np.abs(counts - 0.25).max() < 0.02 and abs(start.mean()) < 2e-3
-    radius = np.linalg.norm(threat.get("l2")(images, 0.1).random_start(rng.key(0, "t")).numpy() - 0.5, axis=-1)
+    radius = np.linalg.norm(
+        threat.get("l2")(images, 0.1).random_start(rng.key(0, "t")).numpy() - 0.5, axis=-1
+    )
     # The share of a ball in d = 3 within half of its radius is 1/8.
     assert radius.max() <= 0.1 + 1e-6 and abs((radius < 0.05).mean() - 1 / 8) < 0.02
 
@@ -126,7 +130,9 @@ def test_gradient_is_of_each_example_alone():
         return tf.reshape(points, [-1, 2]) ** 2
 
     points = tf.constant([[[[1.0, 2.0]]], [[[3.0, 5.0]]]])
-    loss, gradient, _ = pgd.loss_and_gradient(network, lambda z, y: z[:, 0] - z[:, 1], points, tf.constant([0, 0]))
+    loss, gradient, _ = pgd.loss_and_gradient(
+        network, lambda z, y: z[:, 0] - z[:, 1], points, tf.constant([0, 0])
+    )
     assert np.allclose(loss, [-3, -16]) and np.allclose(np.reshape(gradient, (2, 2)), [[2, -4], [6, -10]])
 
 

@@ -87,7 +87,9 @@ def test_segments_continue_where_the_last_one_ended(norm, network, images, label
     results = []
     for segment in (20, 40):
         attack = square.Square({"linf": 0.01, "l2": 0.1}[norm], norm, queries=40, segment=segment)
-        call = tf.function(lambda a=attack: a(network, tf.constant(images), labels, tf.constant([1, 2])), autograph=False)
+        call = tf.function(
+            lambda a=attack: a(network, tf.constant(images), labels, tf.constant([1, 2])), autograph=False
+        )
         results.append(call().numpy())
     assert np.array_equal(*results) and np.abs(results[0] - images).max() > 0
 

@@ -43,7 +43,9 @@ def brightness_network():
     """Returns logits (brightness, 0): cross-entropy of label 1 rises, of label 0 falls with brightness."""
     image = keras.Input((2, 2, 1))
     mean = keras.layers.GlobalAveragePooling2D()(image)
-    dense = keras.layers.Dense(2, use_bias=False, kernel_initializer=keras.initializers.Constant([[4.0, 0.0]]))
+    dense = keras.layers.Dense(
+        2, use_bias=False, kernel_initializer=keras.initializers.Constant([[4.0, 0.0]])
+    )
     return keras.Model(image, dense(mean))
 
 
@@ -247,8 +249,14 @@ def test_leak_diagnostic_splits_by_the_plain_view():
 
 @pytest.mark.parametrize(
     "options",
-    [{"hard_fraction": 0.0}, {"hard_fraction": 1.5}, {"hard_score": "loss"}, {"easy_fraction": -0.1},
-     {"hard_warmup_epochs": -1}, {"augmentation": "nothing"}],
+    [
+        {"hard_fraction": 0.0},
+        {"hard_fraction": 1.5},
+        {"hard_score": "loss"},
+        {"easy_fraction": -0.1},
+        {"hard_warmup_epochs": -1},
+        {"augmentation": "nothing"},
+    ],
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValueError):

@@ -31,7 +31,7 @@ OPTIONS = {
 }
 MOVED = {
     "cfa": ["class_accuracy"],
-    "dafa": ["class_scale", "probabilities", "seen"],
+    "dafa": ["class_scale", "probabilities"],
     "wat": ["total_costs", "weights_by_class"],
     "frl": ["margin_multipliers"],
     "fairat": ["class_accuracy", "class_weight"],
@@ -56,7 +56,7 @@ def train(name, directory, strategy=None, stop_after=None):
         method,
         strategy,
         callbacks=[history, MethodHooks(history)],
-        checkpoints=Checkpoints(directory, [*method.variables, *method.optimizer.variables]),
+        checkpoints=Checkpoints(directory, method.state),
         stopping=lambda: "test" if stop_after is not None and next(done) >= stop_after else "",
     )
     validation = pipeline.evaluation_batches(support.tiny_split(24, seed=2), batch_size=BATCH)
@@ -65,7 +65,7 @@ def train(name, directory, strategy=None, stop_after=None):
 
 
 def state(method):
-    return [keras.ops.convert_to_numpy(v) for v in [*method.variables, *method.optimizer.variables]]
+    return [keras.ops.convert_to_numpy(v) for v in method.state]
 
 
 @pytest.mark.slow

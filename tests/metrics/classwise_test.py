@@ -40,7 +40,10 @@ def test_unbalanced_classes_are_counted_as_they_are():
     labels = np.repeat([0, 1, 2], [100, 10, 1])
     metric.update_state(labels, labels)
     assert {k: float(v) for k, v in metric.result().items()} == {
-        "clean_accuracy": 1.0, "clean_worst_class": 1.0, "clean_gap": 0.0, "clean_nsd": 0.0
+        "clean_accuracy": 1.0,
+        "clean_worst_class": 1.0,
+        "clean_gap": 0.0,
+        "clean_nsd": 0.0,
     }
 
 

@@ -54,7 +54,9 @@ def test_dlr_with_two_and_three_classes_by_hand(logits, expected):
     assert float(losses.targeted_dlr(tf.constant(logits), label, target)[0]) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("loss", [losses.dlr, lambda z, y: losses.targeted_dlr(z, y, tf.constant(TARGETS, tf.int32))])
+@pytest.mark.parametrize(
+    "loss", [losses.dlr, lambda z, y: losses.targeted_dlr(z, y, tf.constant(TARGETS, tf.int32))]
+)
 def test_ratios_ignore_shift_and_scale(loss):
     labels = tf.constant(LABELS, tf.int32)
     assert np.allclose(loss(tf.constant(LOGITS), labels), loss(tf.constant(5 * LOGITS + 3), labels))

@@ -51,7 +51,12 @@ def test_mean_and_quantile_by_hand():
 
 
 def test_lowest_classes_ties_go_to_the_lower_class():
-    assert selection.lowest_classes(tf.constant([0.5, 0.1, 0.1, 0.9]), 0.25).numpy().tolist() == [False, True, False, False]
+    assert selection.lowest_classes(tf.constant([0.5, 0.1, 0.1, 0.9]), 0.25).numpy().tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_replicas_choose_what_one_device_chooses(mirrored):
