@@ -24,7 +24,7 @@ _LIMITS = """\
 - Robust accuracy holds for the stated threat model and attacks. A stronger attack (AutoAttack, more
   restarts) can only lower it; other norms, larger radii, corruptions and natural shifts are not covered.
 - The worst class is the lowest of several estimates, each with an interval: read the interval, not the digit.
-- The best epoch was chosen on a validation split of the training set; the test split was read once, after that.
+- The best epoch was chosen on a validation split of the training set; the test split was read once, after.
 - One training run with one seed. Other seeds move the worst class by several points."""
 
 

@@ -11,6 +11,8 @@ with StopSignals() as stop:
 import signal
 from typing import Any
 
+from fairat_tf import errors
+
 _WATCHED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -19,6 +21,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._reason = ""
+        self._message = ""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -33,7 +36,19 @@ class StopSignals:
         """Returns why to stop ("Ctrl-C", "SIGTERM", ...), or "" while nothing asked for it."""
         return self._reason
 
+    def raise_from_now_on(self, message: str) -> None:
+        """Makes the next signal raise `errors.Interrupted(message)`: for work whose state is always on disk.
+
+        Raises:
+          errors.Interrupted: a signal has come already.
+        """
+        self._message = message
+        if self._reason:
+            raise errors.Interrupted(f"{self._reason}: {message}")
+
     def _note(self, number: int, frame: Any) -> None:
         if number == signal.SIGINT and self._reason:
             raise KeyboardInterrupt
-        self._reason = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        self._reason = name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        if self._message:
+            raise errors.Interrupted(f"{name}: {self._message}")

@@ -134,6 +134,7 @@ def places(path: pathlib.Path) -> str:
         "metrics.jsonl": "each epoch's metrics; classwise.csv by class",
         "curves.png": "loss and validation accuracy by epoch",
         "evaluation/": "the table above as JSON and CSV",
+        "report.html": "the result for everybody, opens offline",
         "MODEL_CARD.md": "data, threat model, results, limits",
     }
     shown = {name: text for name, text in rows.items() if (path / name).exists()}

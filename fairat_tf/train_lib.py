@@ -13,7 +13,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from fairat_tf import assembly, devices, errors, eval_lib, exporting, methods, summary_text
+from fairat_tf import (
+    assembly,
+    devices,
+    errors,
+    eval_lib,
+    exporting,
+    methods,
+    model_files,
+    summary_text,
+)
 from fairat_tf.assembly import Parts
 from fairat_tf.callbacks.best_checkpoint import BestCheckpoint, selection_names
 from fairat_tf.callbacks.board import Board, shown
@@ -28,7 +37,7 @@ from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
 from fairat_tf.evaluation import sampling
 from fairat_tf.model_card import model_card
-from fairat_tf.reporting import console, files
+from fairat_tf.reporting import console, files, page
 from fairat_tf.run_directory import RunDirectory, default_path, write_atomically
 from fairat_tf.signals import StopSignals
 from fairat_tf.training_loop import Loop, Position
@@ -120,7 +129,7 @@ def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSig
     network = keras.models.load_model(run / "best/model.keras")
     exporting.export(network, run / "export")
     print(f"\nBest epoch by validation: {best['epoch'] + 1} ({parts.config.run.select} {best['score']:.4f}).")
-    result = _evaluated(parts, run, network, stop)
+    result = _evaluated(parts, run, stop)
     if result is not None:
         print("\n" + console.classwise_table(result))
     run.write("MODEL_CARD.md", model_card(parts, best, result))
@@ -137,17 +146,18 @@ def _sample(parts: Parts) -> Split:
     return test.take(sampling.by_class(test.labels, parts.dataset.num_classes, each, wanted.seed))
 
 
-def _evaluated(
-    parts: Parts, run: RunDirectory, network: keras.Model, stop: StopSignals
-) -> dict[str, Any] | None:
-    """Evaluates the network on the test split, class by class; None where no attack is named."""
+def _evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, Any] | None:
+    """Evaluates the best network on the test split, class by class; None where no attack is named."""
     wanted = parts.config.run
     if not wanted.evaluate:
         return None
-    test = _sample(parts)
+    stop.raise_from_now_on(
+        "the network is trained and exported; the same command goes on with its evaluation"
+    )
+    test, model = _sample(parts), model_files.load(run.path)
     began = time.monotonic()
     result = eval_lib.evaluate(
-        tf.function(lambda images: network(images, training=False), autograph=False),
+        model.logits_fn,
         test.images,
         test.labels,
         parts.dataset.class_names,
@@ -157,8 +167,11 @@ def _evaluated(
         batch_size=250,
         seed=wanted.seed,
         progress=True,
+        state_dir=str(run / "evaluation/eval_state"),
+        model=model.described(),
         dataset={"name": parts.config.data.dataset, "split": "test"},
     )
     files.write(result, run / "evaluation")
+    page.write(result, run.path, run=run.path)
     print(f"Evaluated {len(test)} test images in {time.monotonic() - began:.0f} s.")
     return result

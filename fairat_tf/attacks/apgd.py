@@ -70,7 +70,7 @@ class Climb(NamedTuple):
 
 
 def climb(evaluate: Evaluate, ball: threat.Ball, labels: tf.Tensor, start: tf.Tensor, steps: int) -> Climb:
-    """Returns the state after `steps` steps from `start`; `evaluate` gives (loss, gradient, logits) of points."""
+    """Returns the state after `steps` steps; `evaluate` gives (loss, gradient, logits) of points."""
     schedule = tf.constant(windows(steps))
 
     def advance(*state: tf.Tensor) -> tuple:
@@ -258,5 +258,5 @@ def apgd_dlr(epsilon: float = 8 / 255, **options: Any) -> APGD:
 
 
 def apgd_t(epsilon: float = 8 / 255, **options: Any) -> APGD:
-    """Returns Auto-PGD on the targeted difference of logits ratio, towards the nine classes that rank next."""
+    """Returns Auto-PGD on the targeted difference of logits ratio, towards the next nine classes."""
     return APGD(epsilon, **{"objective": "targeted_dlr", **options})

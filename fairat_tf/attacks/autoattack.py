@@ -16,10 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from fairat_tf import rng
-from fairat_tf.attacks import cascade, threat
+from fairat_tf.attacks import cascade, evaluation, threat
 from fairat_tf.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from fairat_tf.attacks.fab import fab, fab_t
 from fairat_tf.attacks.pgd import LogitsFn, misclassified
+from fairat_tf.attacks.progress import Report
 from fairat_tf.attacks.search import Search
 from fairat_tf.attacks.square import Square
 from fairat_tf.lookup import UnknownNameError
@@ -123,11 +124,11 @@ class AutoAttack:
         epsilon: Any = None,
         batch_size: int = 64,
         search_fn: LogitsFn | None = None,
-        progress: cascade.Report | None = None,
+        progress: Report | None = None,
         state_path: str | Path | None = None,
         save_every: float = 60.0,
         jit_compile: bool = False,
-    ) -> cascade.Result:
+    ) -> evaluation.Result:
         """Evaluates N images; what has fallen leaves the batches, and every success is verified in float32.
 
         Args:
@@ -148,7 +149,7 @@ class AutoAttack:
           ValueError: images or labels do not fit, the network computes in float16 (or in bfloat16 where
             it decides), or `state_path` holds the state of another evaluation.
         """
-        data = cascade.examples(images, labels, self.epsilon if epsilon is None else epsilon)
-        options = cascade.Options(batch_size, jit_compile, progress, state_path, save_every)
-        networks = cascade.Networks(logits_fn, search_fn)
+        data = evaluation.examples(images, labels, self.epsilon if epsilon is None else epsilon)
+        options = evaluation.Options(batch_size, jit_compile, progress, state_path, save_every)
+        networks = evaluation.Networks(logits_fn, search_fn)
         return cascade.run(self.attacks(), self.norm, networks, data, seed, options)

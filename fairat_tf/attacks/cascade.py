@@ -1,15 +1,14 @@
 """Runs attacks one after the other over any number of images; decided examples leave the batches.
 
-    result = run(attacks, "linf", Networks(logits_fn), examples(images, labels, 8 / 255), seed, Options())
+    data = evaluation.examples(images, labels, epsilon=8 / 255)
+    result = run(attacks, "linf", Networks(logits_fn), data, seed, Options())
 
 Between rounds (one target, one restart, some hundred queries) the examples that still stand are packed
 into full batches again. One graph serves all batches of an attack. `AutoAttack.run` is the way in.
 """
 
-import dataclasses
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ import tensorflow as tf
 
 from fairat_tf import rng
 from fairat_tf.attacks import cascade_state, threat, verification
+from fairat_tf.attacks.evaluation import Examples, Networks, Options, Result
 from fairat_tf.attacks.pgd import LogitsFn, misclassified
-from fairat_tf.attacks.progress import Progress, Report
+from fairat_tf.attacks.progress import Progress
 from fairat_tf.attacks.search import Search
 
 # Random draws are made for this many places, and example n takes those of place n modulo it: what an
@@ -26,88 +26,6 @@ from fairat_tf.attacks.search import Search
 # gives the same draws to every batch when a seed is set.)
 PLACES = 256
 _PROBE = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Examples:
-    """What is attacked: images float [N, H, W, C] in [0, 1], labels int32 [N], epsilon float32 [N]."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    epsilon: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Networks:
-    """`judge` decides in float32 what is misclassified; `search`, where given, is what the attacks see."""
-
-    judge: LogitsFn
-    search: LogitsFn | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How to run; see `AutoAttack.run`."""
-
-    batch_size: int = 64
-    jit_compile: bool = False
-    progress: Report | None = None
-    state_path: str | Path | None = None
-    save_every: float = 60.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What is left after the attacks.
-
-    Attributes:
-      adversarial: float32 [N, H, W, C]; the natural image where it is misclassified already or no attack
-        succeeded.
-      robust: bool [N], correct on the natural image and on every adversarial one.
-      robust_after: by attack, bool [N], what stood after it and all before it; "clean" comes first.
-      labels: int32 [N].
-      not_finite: by attack, how many images it returned with values that are not finite (counted as
-        failures of the attack).
-      seconds: by attack, time in this process.
-    """
-
-    adversarial: np.ndarray
-    robust: np.ndarray
-    robust_after: dict[str, np.ndarray]
-    labels: np.ndarray
-    not_finite: dict[str, int]
-    seconds: dict[str, float]
-
-    @property
-    def after(self) -> dict[str, float]:
-        """By attack, the accuracy left after it, in [0, 1]; "clean" is the natural accuracy."""
-        return {name: float(flags.mean()) for name, flags in self.robust_after.items()}
-
-    def after_by_class(self, num_classes: int) -> dict[str, np.ndarray]:
-        """By attack, the accuracy left in each class, [K] in [0, 1], NaN for a class without examples."""
-        members = np.equal.outer(np.arange(num_classes), self.labels)
-        total = members.sum(1)
-        with np.errstate(invalid="ignore"):
-            return {name: (members & flags).sum(1) / total for name, flags in self.robust_after.items()}
-
-
-def examples(images: Any, labels: Any, epsilon: Any) -> Examples:
-    """Returns the checked examples.
-
-    Raises:
-      ValueError: images are not float [N, H, W, C] in [0, 1], or labels or epsilon do not fit them.
-    """
-    images, labels = np.asanyarray(images), np.asarray(labels)
-    if images.ndim != 4 or not len(images) or images.dtype.kind != "f":
-        raise ValueError(f"images must be float [N, H, W, C]; received {images.dtype} {images.shape}")
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels must be integers [{len(images)}]; received {labels.dtype} {labels.shape}")
-    if not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError(f"images must be in [0, 1]; received values in [{images.min()}, {images.max()}]")
-    if np.shape(epsilon) not in ((), labels.shape) or not np.min(epsilon) >= 0:
-        raise ValueError(f"epsilon must be a number or [{len(images)}], at least 0; received {epsilon!r}")
-    radius = np.broadcast_to(np.asarray(epsilon, np.float32), labels.shape)
-    return Examples(images, labels.astype(np.int32), radius)
 
 
 def run(
@@ -295,7 +213,7 @@ class _Cascade:
 
     def _restore(self) -> bool:
         """Returns whether there was a state to go on from."""
-        found = cascade_state.load(self.options.state_path)
+        found = cascade_state.load(self.options.state_path) if self.options.state_path else None
         if found is None:
             return False
         arrays, header = found

@@ -35,7 +35,7 @@ class Search:
         raise NotImplementedError
 
     def passes(self, num_classes: int) -> float:
-        """Returns what a round costs at most, in forward passes for each example (a gradient counts as two)."""
+        """Returns what a round costs at most, in forward passes by example (a gradient counts as two)."""
         raise NotImplementedError
 
     def round(
@@ -97,6 +97,6 @@ class Search:
 
 
 def ranked_class(logits: tf.Tensor, rank: Any) -> tf.Tensor:
-    """Returns the class at `rank` (0 is the predicted one) of each example, int32 [B]; rank may be a tensor."""
+    """Returns the class at `rank` (0 is the predicted one; may be a tensor) of each example, int32 [B]."""
     order = tf.math.top_k(logits, k=logits.shape[-1]).indices
     return tf.gather(order, rank, axis=1)

@@ -268,5 +268,5 @@ _MOVES: dict[str, Any] = {"linf": _LinfMoves, "l2": _L2Moves}
 
 @tf.autograph.experimental.do_not_convert
 def _moves(ball: threat.Ball, attack: Square) -> Any:
-    """Returns the moves of the attack's norm; AutoGraph, where a caller's graph uses it, cannot call classes of a table."""
+    """Returns the moves of the attack's norm (a caller's AutoGraph cannot call a class out of a table)."""
     return _MOVES[attack.norm](ball, attack)

@@ -28,7 +28,7 @@ def window(uniform: tf.Tensor, side: tf.Tensor, height: int, width: int) -> tf.T
 
 
 def _bumps(height: int, width: int) -> np.ndarray:
-    """Returns nested rectangles around the centre, of unit length: sum over k from the distance of 1 / k**2."""
+    """Returns nested rectangles around the centre, of unit length: the sum of 1 / k**2 from the distance."""
     layers = max(height // 2, width // 2) + 1
     rows, columns = np.mgrid[:height, :width]
     distance = np.maximum(np.abs(rows - height // 2), np.abs(columns - width // 2))
@@ -53,7 +53,7 @@ def padded_pattern(side: int, height: int, width: int) -> np.ndarray:
 
 
 def placed(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Returns values [height, width] moved from the top left to where the window `mask` is, zero elsewhere."""
+    """Returns values [height, width] moved from the top left into the window `mask`, zero elsewhere."""
     row = tf.argmax(tf.reduce_any(mask, 1), output_type=tf.int32)
     column = tf.argmax(tf.reduce_any(mask, 0), output_type=tf.int32)
     height, width = values.shape
@@ -63,7 +63,7 @@ def placed(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the starting grid of about 5 x 5 patterns: (tile numbers, upright, lying), each [height, width].
+    """Returns the starting grid of about 5 x 5 patterns: (tiles, upright, lying), each [height, width].
 
     The tile number is -1, and the patterns are 0, where the tiles do not reach.
     """

@@ -66,7 +66,7 @@ class Ball:
         raise NotImplementedError
 
     def boundary_start(self, seed: rng.Seed, fraction: float = 1.0) -> tf.Tensor:
-        """Returns a random point whose change has length fraction * epsilon before it is clipped to [0, 1]."""
+        """Returns a random point, fraction * epsilon away from the image before it is clipped to [0, 1]."""
         change = self.epsilon * fraction * self._unit_noise(seed)
         return tf.clip_by_value(self.images + change, 0.0, 1.0)
 

@@ -24,7 +24,7 @@ TABLE = Table(
 
 
 def get(name: str) -> Objective:
-    """Returns the objective called `name`: (logits [B, K], labels [B]) -> loss [B], to be maximised by attacks."""
+    """Returns the objective called `name`: (logits [B, K], labels [B]) -> loss [B], for attacks to raise."""
     return TABLE.get(name)
 
 

@@ -84,7 +84,7 @@ def targeted_dlr(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf
 
 
 def kl_divergence(target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Returns KL(softmax(target) || softmax(logits)) in nats, [B]; from log-softmax pairs, so never NaN at 0."""
+    """Returns KL(softmax(target) || softmax(logits)) in nats, [B]; from log-softmax, so never NaN at 0."""
     log_target = tf.nn.log_softmax(at_least_float32(target))
     log_other = tf.nn.log_softmax(at_least_float32(logits))
     return tf.reduce_sum(tf.exp(log_target) * (log_target - log_other), axis=-1)

@@ -1,4 +1,4 @@
-"""APGD against a plain NumPy loop, a closed form, frozen figures of the authors' suite, and its own promises."""
+"""APGD against a plain NumPy loop, a closed form, frozen figures of the authors' suite, and promises."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,15 @@ def test_checkpoints_of_short_runs(steps, expected):
     assert (np.flatnonzero(apgd.windows(steps)) + 1).tolist() == expected
 
 
-def reference(x, y, W, epsilon, start, steps):
-    """One example, cross-entropy of a linear network W x, Linf; lists of losses as the authors keep them."""
+def reference(x, y, V, W, epsilon, start, steps):
+    """One example, cross-entropy of V tanh(W x), Linf; a list of losses as the authors keep it."""
 
     def loss_and_gradient(point):
-        z = W @ point
+        hidden = np.tanh(W @ point)
+        z = V @ hidden
         p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
-        hot = np.eye(len(W))[y]
-        return -np.log(p[y]), W.T @ (p - hot), z.argmax() != y
+        hot = np.eye(len(V))[y]
+        return -np.log(p[y]), W.T @ ((1 - hidden**2) * (V.T @ (p - hot))), z.argmax() != y
 
     def inside(point):
         return np.clip(np.clip(point, x - epsilon, x + epsilon), 0, 1)
@@ -58,12 +59,12 @@ def reference(x, y, W, epsilon, start, steps):
 
 def test_every_decision_is_that_of_a_plain_loop():
     random = np.random.default_rng(0)
-    W, x = random.normal(size=(5, 12)), random.uniform(size=(8, 12))
-    y, epsilon, steps = (x @ W.T).argmax(1), 0.3, 40
+    W, V, x = random.normal(size=(16, 12)) * 2, random.normal(size=(5, 16)), random.uniform(size=(8, 12))
+    y, epsilon, steps = (np.tanh(x @ W.T) @ V.T).argmax(1), 0.3, 40
     start = np.clip(x + epsilon * random.uniform(-1, 1, x.shape), 0, 1)
 
     def network(points):
-        return tf.reshape(points, [-1, 12]) @ W.T
+        return tf.tanh(tf.reshape(points, [-1, 12]) @ W.T) @ V.T
 
     ball = threat.get("linf")(tf.constant(x.reshape(8, 2, 2, 3)), epsilon)
     labels = tf.constant(y, tf.int32)
@@ -72,7 +73,7 @@ def test_every_decision_is_that_of_a_plain_loop():
     end = apgd.climb(evaluate, ball, labels, tf.constant(start.reshape(8, 2, 2, 3)), steps)
     halvings = set()
     for n in range(8):
-        best, best_point, latest, fooled, eta, checks = reference(x[n], y[n], W, epsilon, start[n], steps)
+        best, best_point, latest, fooled, eta, checks = reference(x[n], y[n], V, W, epsilon, start[n], steps)
         assert abs(end.best_loss[n] - best) < 1e-9 and bool(end.fooled[n]) == fooled
         assert np.abs(np.ravel(end.best_points[n]) - best_point).max() < 1e-9
         assert np.abs(np.ravel(end.adversarial[n]) - latest).max() < 1e-9

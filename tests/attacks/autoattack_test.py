@@ -1,4 +1,4 @@
-"""The cascade: joint flags against the attacks run one by one, batch sizes, resuming, refusals, model formats."""
+"""The cascade: joint flags against the attacks run one by one, batch sizes, resuming, refusals, formats."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from fairat_tf import attacks, rng
-from fairat_tf.attacks import autoattack, cascade_state
+from fairat_tf.attacks import autoattack, cascade, cascade_state, evaluation
 from fairat_tf.attacks.progress import print_progress
 
 SMALL = {"epsilon": 0.01, "steps": 6, "queries": 40}
@@ -89,16 +89,14 @@ def test_batch_size_padding_and_order_do_not_change_the_flags(evaluated):
     # only what draws nothing is compared under a permutation.
     order = np.random.default_rng(0).permutation(24)
     fab = {"fab-t": attacks.get("fab-t")(0.01, steps=6)}
-    from fairat_tf.attacks import cascade
-
     both = [
         cascade.run(
             fab,
             "linf",
-            cascade.Networks(network),
-            cascade.examples(images[o], labels[o], 0.01),
+            evaluation.Networks(network),
+            evaluation.examples(images[o], labels[o], 0.01),
             SEED,
-            cascade.Options(8),
+            evaluation.Options(8),
         )
         for o in (np.arange(24), order)
     ]

@@ -62,7 +62,7 @@ class Official:
         return next(case for case in self.frozen[kind] if keys.items() <= case.items())
 
     def problem(self, norm: str) -> tuple[Any, ...]:
-        """Returns (network, images, labels, starting points, epsilon), as the tool makes them from the seed."""
+        """Returns (network, images, labels, starts, epsilon), as the tool makes them from the seed."""
         import tensorflow as tf
 
         given = self.frozen["network"]

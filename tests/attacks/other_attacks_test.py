@@ -29,7 +29,7 @@ def test_mi_fgsm_is_the_recurrence_of_the_paper(networks, images, labelled):
 
 
 def test_multi_targeted_pgd_finds_the_one_class_that_can_be_reached():
-    """Class 1 ranks second but its logit cannot rise; only towards class 3, which ranks last, is there a way."""
+    """Class 1 ranks second but its logit cannot rise; only class 3, which ranks last, can be reached."""
 
     def network(points):
         z = tf.reduce_mean(points, [1, 2, 3])

@@ -1,4 +1,4 @@
-"""Threat models and PGD: closed forms on linear networks, CleverHans as a second opinion, the best iterate."""
+"""Threat models and PGD: closed forms on linear networks, CleverHans as second opinion, the best iterate."""
 
 import numpy as np
 import pytest

@@ -141,7 +141,7 @@ def test_pattern_is_a_hill_above_a_valley_of_unit_length():
     pattern = square_windows.pattern(7)
     assert abs((pattern**2).sum() - 1) < 1e-12
     assert (pattern[:3] > 0).all() and (pattern[3:] < 0).all()
-    # Upper part, 3 x 7 with centre (1, 3): 1 + 1/4 + 1/9 + 1/16 at the centre, 1/16 at the left and right edge.
+    # Upper part, 3 x 7 with centre (1, 3): 1 + 1/4 + 1/9 + 1/16 there, 1/16 at both ends.
     assert pattern[1, 3] / pattern[1, 0] == pytest.approx((1 + 1 / 4 + 1 / 9 + 1 / 16) * 16)
     moved = square_windows.placed(
         tf.constant(square_windows.padded_pattern(3, 8, 8)[..., 0]),
