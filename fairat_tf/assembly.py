@@ -104,6 +104,8 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
             f"batch_size {config.data.batch_size} must be a multiple of the "
             f"{strategy.num_replicas_in_sync} devices"
         )
+    if config.run.jit_compile and strategy.num_replicas_in_sync > 1:
+        raise ValueError("jit_compile needs --devices=1: XLA cannot hold the variables of several devices")
     with strategy.scope():
         network = make_network(config, dataset, synchronized_bn=strategy.num_replicas_in_sync > 1)
         method = make_method(config, network, dataset.num_classes, len(train))

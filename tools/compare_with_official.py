@@ -39,6 +39,9 @@ def main() -> None:
     parser.add_argument("--suite_examples", type=int, default=1000, help="examples of the stage suite")
     parser.add_argument("--time_examples", type=int, default=48, help="examples of the stage time")
     parser.add_argument("--time_batch", type=int, default=48, help="batch size of both in the stage time")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="threads of an operation, for both"
+    )
     parser.add_argument("--width", type=int, default=8, help="width of the network of the stage time")
     parser.add_argument("--networks", default="plain,adversarially trained,gradient-masked")
     parser.add_argument(
@@ -47,6 +50,10 @@ def main() -> None:
     parser.add_argument("--norms", default="linf,l2", help="norms of the stage suite")
     flags = parser.parse_args()
     flags.work.mkdir(parents=True, exist_ok=True)
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(flags.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     from agreement import stages, whole_suite
 
     table = {"traces": stages.traces, "fab": stages.fab, "square": stages.square, "freeze": stages.freeze}

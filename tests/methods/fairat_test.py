@@ -247,6 +247,34 @@ def test_leak_diagnostic_splits_by_the_plain_view():
     assert logs["augmented_when_right"] == 1.0 and logs["augmented_when_wrong"] == 0.0
 
 
+VARIANTS = [
+    {"hard_reattack": False},
+    {"hard_score": "start"},
+    {"hard_score": "entropy", "easy_fraction": 0.25},
+    {"hard_score": "memory", "hard_combine": "append"},
+    {"hard_select": "mean", "hard_combine": "append"},
+    {"hard_select": "quantile", "hard_choice": "easiest"},
+    {"hard_choice": "random", "hard_group": 4},
+    {"hard_choice": "worst_classes"},
+    {"hard_choice": "all"},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_every_reading_gives_the_same_with_and_without_xla(options):
+    data = support.batch_of(support.tiny_split(), 8)
+    results = []
+    for jit in (False, True):
+        method = support.make_method("fairat", num_examples=64, augmentation="cutout:2", **options)
+        step = tf.function(method.train_step, jit_compile=jit, autograph=False)
+        for _ in range(3):
+            logs = step(data)
+        results.append((method.network.get_weights(), {k: float(v) for k, v in logs.items()}))
+    for a, b in zip(results[0][0], results[1][0], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    assert results[0][1] == pytest.approx(results[1][1], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -68,7 +68,6 @@ def state(method):
     return [keras.ops.convert_to_numpy(v) for v in method.state]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_state_moves_and_survives_a_stop_within_and_between_epochs(name, tmp_path):
     undisturbed = train(name, tmp_path / "a")

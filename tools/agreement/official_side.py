@@ -6,7 +6,6 @@ PYTHONPATH must hold the official package `autoattack`; nothing of it is part of
 """
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -89,8 +88,7 @@ def official(task: str, work: Path) -> None:
     given = dict(np.load(work / f"{task}.npz"))
     options = json.loads(str(given.pop("options")))
     weights = {name[2:]: value for name, value in given.items() if name.startswith("w:")}
-    # The small network runs faster on one thread; the timed one gets every core, as TensorFlow does.
-    torch.set_num_threads(1 if options["network"] == "cnn" else os.cpu_count() or 1)
+    torch.set_num_threads(options["threads"])
     if options["double"]:
         torch.set_default_dtype(torch.float64)
         # The suite casts its inputs to single precision; in this process that means double.

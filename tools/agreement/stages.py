@@ -24,7 +24,7 @@ TRACE_STEPS, SQUARE_QUERIES = 100, 500
 
 def ask_official(flags: argparse.Namespace, task: str, weights: dict, arrays: dict, **options: Any) -> dict:
     """Returns what the official suite makes of a task (a name for the files, arrays, and options)."""
-    options = {"network": "cnn", "double": False, **options}
+    options = {"network": "cnn", "double": False, "threads": flags.threads, **options}
     named = {f"w:{name}": value for name, value in weights.items()}
     np.savez(flags.work / f"{task}.npz", options=np.array(json.dumps(options)), **named, **arrays)
     command = [flags.torch_python, Path(__file__).with_name("official_side.py"), task, flags.work]

@@ -4,6 +4,7 @@ import argparse
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -79,85 +80,55 @@ def suite(flags: argparse.Namespace) -> list[dict]:
 
 
 def timing(flags: argparse.Namespace) -> list[dict]:
-    """The whole suite on a PreActResNet-18 (32x32, narrow), one implementation after the other.
+    """The whole suite on a PreActResNet-18 (32x32), one implementation after the other.
 
-    Wall time and processor time of both cores: on a machine that does other work too, compare the latter.
+    Wall time and processor time; on a machine that does other work too, compare the latter, with one thread.
     """
+    epsilon, images = 4 / 255, data(flags, 32)
+    model, coarse = preact_resnets(flags, images, epsilon)
+    x, y = images["test_x"][: flags.time_examples], images["test_y"][: flags.time_examples]
+    weights = {"/".join(v.path.split("/")[-2:]): v.numpy() for v in model.variables}
+    log, options = str(flags.work / "time.log"), {"norm": "linf", "epsilon": epsilon, "seed": 0}
+    options |= {"network": "preact_resnet18", "batch_size": flags.time_batch, "log": log}
+    other = ask_official(flags, "suite", weights, {"images": x, "labels": y}, **options)
+    official = {"run": "official", "seconds": float(other["seconds"]), "busy": float(other["busy"])}
+    rows = [{**official, "after": official_log(log)}]
+    print(rows, flush=True)
+    attack, key = attacks.get("autoattack")(epsilon=epsilon), rng.key(0, "time")
+    for name, search in {"float32": None, "bfloat16 search": coarse}.items():
+        began, busy = time.monotonic(), time.process_time()
+        result = attack.run(model_logits(model), x, y, key, batch_size=flags.time_batch, search_fn=search)
+        row = {"run": name, "seconds": time.monotonic() - began, "busy": time.process_time() - busy}
+        row |= {"after": result.after, "by attack": result.seconds}
+        row["equal flags"] = 100 * float((result.robust == other["robust"]).mean())
+        row |= {f"{kind} / official": row[kind] / official[kind] for kind in ("seconds", "busy")}
+        rows.append(row)
+        print(row, flush=True)
+    return rows
 
-    images = data(flags, 32)
-    model = networks.get("preact_resnet18")(num_classes=10, width=flags.width)
-    epsilon = 4 / 255
+
+def model_logits(model: keras.Model) -> Any:
+    """Returns images -> logits of the model in inference mode."""
+    return lambda images: model(images, training=False)
+
+
+def preact_resnets(flags: argparse.Namespace, images: dict, epsilon: float) -> tuple[keras.Model, Any]:
+    """Returns an adversarially trained network, kept after the first call, and its bfloat16 logits."""
+    make = networks.get("preact_resnet18")
+    model = make(num_classes=10, width=flags.width)
     kept = flags.work / f"preact_resnet18_{flags.width}.weights.h5"
     if kept.exists():
         model.load_weights(kept)
     else:
-        train(
-            lambda x, training: model(x, training=training),
-            model.trainable_variables,
-            images["train_x"],
-            images["train_y"],
-            0.0,
-            250,
-        )
-        train(
-            lambda x, training: model(x, training=training),
-            model.trainable_variables,
-            images["train_x"],
-            images["train_y"],
-            epsilon,
-            100,
-        )
+        for radius, steps in ((0.0, 250), (epsilon, 100)):
+            given = (images["train_x"], images["train_y"], radius, steps)
+            train(lambda x, training: model(x, training=training), model.trainable_variables, *given)
         model.save_weights(kept)
     keras.config.set_dtype_policy("mixed_bfloat16")
-    half = networks.get("preact_resnet18")(num_classes=10, width=flags.width)
+    coarse = make(num_classes=10, width=flags.width)
     keras.config.set_dtype_policy("float32")
-    half.set_weights(model.get_weights())
-    x, y = images["test_x"][: flags.time_examples], images["test_y"][: flags.time_examples]
-    weights = {"/".join(v.path.split("/")[-2:]): v.numpy() for v in model.variables}
-    searches = {"float32": None, "bfloat16 search": lambda z: half(z, training=False)}
-    runs, flags_of = [], {}
-    attack = attacks.get("autoattack")(epsilon=epsilon)
-    for name, search in searches.items():
-        began, busy = time.monotonic(), time.process_time()
-        result = attack.run(
-            lambda z: model(z, training=False),
-            x,
-            y,
-            rng.key(0, "time"),
-            batch_size=flags.time_batch,
-            search_fn=search,
-        )
-        runs.append({"run": name, "seconds": time.monotonic() - began, "busy": time.process_time() - busy})
-        runs[-1] |= {"after": result.after, "by attack": result.seconds}
-        flags_of[name] = result.robust
-        print(runs[-1], flush=True)
-    log = str(flags.work / "time.log")
-    other = ask_official(
-        flags,
-        "suite",
-        weights,
-        {"images": x, "labels": y},
-        network="preact_resnet18",
-        norm="linf",
-        epsilon=epsilon,
-        seed=0,
-        batch_size=flags.time_batch,
-        log=log,
-    )
-    for row in runs:
-        row["equal flags"] = 100 * float((flags_of[row["run"]] == other["robust"]).mean())
-        row["of the official processor time"] = row["busy"] / float(other["busy"])
-        row["of the official wall time"] = row["seconds"] / float(other["seconds"])
-    runs.append(
-        {
-            "run": "official",
-            "seconds": float(other["seconds"]),
-            "busy": float(other["busy"]),
-            "after": official_log(log),
-        }
-    )
-    print(runs, flush=True)
-    return runs
+    coarse.set_weights(model.get_weights())
+    return model, model_logits(coarse)
 
 
 def official_log(path: str) -> dict[str, float]:
