@@ -106,6 +106,8 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
         )
     if config.run.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError("jit_compile needs --devices=1: XLA cannot hold the variables of several devices")
+    if config.run.jit_compile and strategy.num_replicas_in_sync > 1:
+        raise ValueError("jit_compile works with one device; give --devices=1 or --nojit_compile")
     with strategy.scope():
         network = make_network(config, dataset, synchronized_bn=strategy.num_replicas_in_sync > 1)
         method = make_method(config, network, dataset.num_classes, len(train))
@@ -121,7 +123,12 @@ def _splits(config: Config, dataset: Dataset) -> tuple[Split, Split]:
     if dataset.validation is not None:
         return dataset.train, dataset.validation
     fraction = config.data.validation_fraction
-    return data.split_validation(dataset.train, fraction, config.run.seed, dataset.num_classes)
+    train, validation = data.split_validation(dataset.train, fraction, config.run.seed, dataset.num_classes)
+    if not len(validation):
+        raise data.DataError(
+            f"{dataset.name} train: no class has the two examples of which one could be kept for validation"
+        )
+    return train, validation
 
 
 def make_network(config: Config, dataset: Dataset, synchronized_bn: bool = False) -> keras.Model:

@@ -197,6 +197,11 @@ class Config:
     def __post_init__(self) -> None:
         for section in self.sections().values():
             check(section)
+        if self.attack.norm == "linf" and self.attack.epsilon > 1.0:
+            raise ValueError(
+                "epsilon must be in [0, 1] where norm is linf, since pixels are (8/255, not 8); "
+                f"received {self.attack.epsilon!r}"
+            )
 
     def sections(self) -> dict[str, Any]:
         """Returns the sections by name, in the order of the fields."""

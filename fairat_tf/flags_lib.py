@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from fairat_tf import cli, config, methods, quiet
+from fairat_tf import cli, config, errors, methods, quiet
 
 _TITLES = {
     "data": "Data",
@@ -38,6 +38,7 @@ def training_command(argv: Sequence[str]) -> cli.Command:
 
     Raises:
       fairat_tf.lookup.UnknownNameError: `argv` names a method that does not exist.
+      errors.UsageError: `argv` names a flag file that cannot be read.
     """
     command = cli.Command("train", _SUMMARY, example=_EXAMPLE)
     with command.group("Method"):
@@ -56,7 +57,10 @@ def training_command(argv: Sequence[str]) -> cli.Command:
 def _add_method_flags(command: cli.Command, argv: list[str]) -> None:
     peek = flags.FlagValues()
     flags.DEFINE_string("method", None, "", flag_values=peek)
-    rest = peek(argv, known_only=True)[1:]
+    try:
+        rest = peek(argv, known_only=True)[1:]
+    except (flags.Error, UnicodeDecodeError) as error:  # a flag file that is not there, or is no text
+        raise errors.UsageError(f"{error} (see python -m fairat_tf.train --help)") from error
     name = peek.method or "fairat"
     if name not in methods.names():
         methods.get(name)

@@ -6,8 +6,12 @@ data -> parts (`assembly`) -> loop with callbacks and checkpoints -> best networ
 evaluation of the test split -> the class-wise table. `fairat_tf.train` is this behind flags.
 """
 
+import contextlib
 import dataclasses
+import errno
+import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -15,6 +19,7 @@ import tensorflow as tf
 
 from fairat_tf import (
     assembly,
+    attacks,
     devices,
     errors,
     eval_lib,
@@ -42,6 +47,11 @@ from fairat_tf.run_directory import RunDirectory, default_path, write_atomically
 from fairat_tf.signals import StopSignals
 from fairat_tf.training_loop import Loop, Position
 
+_DISK_REFUSES = tuple(
+    os.strerror(code)
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+)
+
 
 def train(config: Config, dry_run: bool = False) -> str:
     """Trains, exports and evaluates; returns the path of the run directory.
@@ -60,12 +70,28 @@ def train(config: Config, dry_run: bool = False) -> str:
         path = config.run.run_dir or default_path(config)
         if dry_run:
             return path
-        with RunDirectory(path) as run:
+        with _disk_errors_told(path), RunDirectory(path) as run:
             run.claim(parts.config)
             _write_facts(run, parts)
             best = _trained(parts, run, stop)
             _finish(parts, run, best, stop)
     return path
+
+
+@contextlib.contextmanager
+def _disk_errors_told(path: str) -> Iterator[None]:
+    """Makes what the disk refuses one line: Python, HDF5 and TensorFlow each have errors of their own."""
+    try:
+        yield
+    except errors.CommandError:
+        raise
+    except Exception as error:
+        reason = next((text for text in _DISK_REFUSES if text in str(error)), None)
+        if reason is None:
+            raise
+        raise errors.StorageError(
+            f"{path} cannot be written: {reason}; what is complete is kept, and the same command goes on"
+        ) from error
 
 
 def _prepared(config: Config) -> Parts:
@@ -76,11 +102,19 @@ def _prepared(config: Config) -> Parts:
         options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
         parts = assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
         selection_names(config.run.select, parts.method.results(parts.method.validation_metrics))
+        for name in _final_attacks(config):
+            attacks.get(name)(epsilon=config.attack.epsilon, norm=config.attack.norm)
         return parts
     except errors.CommandError:
         raise
     except ValueError as error:
         raise errors.UsageError(str(error)) from error
+
+
+def _final_attacks(config: Config) -> tuple[str, ...]:
+    """Returns the attacks of the evaluation at the end, without "clean", which is always there."""
+    names = (name.strip() for name in config.run.evaluate.split(","))
+    return tuple(name for name in names if name and name != "clean")
 
 
 def _write_facts(run: RunDirectory, parts: Parts) -> None:
@@ -106,12 +140,27 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
         jit_compile=config.run.jit_compile,
         stopping=stop.reason,
     )
-    start = loop.restore() if config.run.resume else Position()
+    start = _restored(loop, run) if config.run.resume else Position()
     if start != Position():
         print(f"Going on in {run.path} at epoch {start.epoch + 1}, step {start.step}.")
         progress.first_step = start.step
     loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
     return best.best
+
+
+def _restored(loop: Loop, run: RunDirectory) -> Position:
+    """Returns where to go on; what was trained is never replaced because it could not be read."""
+    folder = run / "checkpoints"
+    advice = "choose another --run_dir, or start anew in this one with --noresume"
+    try:
+        start = loop.restore()
+    except (ValueError, KeyError) as error:
+        raise errors.StorageError(
+            f"{folder} does not fit this run ({error}); has the data changed? {advice}"
+        ) from error
+    if start == Position() and loop.checkpoints and loop.checkpoints.generations():
+        raise errors.StorageError(f"{folder} holds damaged checkpoints only; {advice}")
+    return start
 
 
 def _sample_batch(parts: Parts) -> dict[str, tf.Tensor]:
@@ -161,7 +210,7 @@ def _evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, 
         test.images,
         test.labels,
         parts.dataset.class_names,
-        attacks=tuple(wanted.evaluate.split(",")),
+        attacks=("clean", *_final_attacks(parts.config)),
         epsilon=parts.config.attack.epsilon,
         norm=parts.config.attack.norm,
         batch_size=250,

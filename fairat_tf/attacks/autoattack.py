@@ -141,7 +141,9 @@ class AutoAttack:
           batch_size: examples in one step on the device; memory is bounded by it.
           search_fn: the same network in bfloat16, for the search; None means `logits_fn`.
           progress: called with a `Progress` after every batch, for instance `progress.print_progress`.
-          state_path: file to keep the state in; a run that finds its own state there goes on from it.
+          state_path: file to keep the state in; a run that finds its own state there goes on from it. It is
+            written after each attack, every `save_every` seconds, and when an exception ends the run, for
+            instance one that `progress` raises to stop it.
           save_every: least seconds between two saves inside an attack.
           jit_compile: compile with XLA; the last batch is then padded to full size (as it is on a GPU).
 

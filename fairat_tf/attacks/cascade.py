@@ -78,11 +78,15 @@ class _Cascade:
 
     def run(self) -> Result:
         self._begin()
-        for name, attack in self.attacks.items():
-            if name not in self.robust_after:
-                started = time.monotonic()
-                self._run_attack(name, attack)
-                self.seconds[name] = time.monotonic() - started
+        try:
+            for name, attack in self.attacks.items():
+                if name not in self.robust_after:
+                    started = time.monotonic()
+                    self._run_attack(name, attack)
+                    self.seconds[name] = time.monotonic() - started
+        except BaseException:
+            self._save(now=True)
+            raise
         return Result(
             self.adversarial,
             self.robust,

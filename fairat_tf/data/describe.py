@@ -8,7 +8,8 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fairat_tf.data.dataset import DataError, Dataset
+from fairat_tf import errors
+from fairat_tf.data.dataset import Dataset
 from fairat_tf.data.sources import PREFIXES
 from fairat_tf.data.specs import pixel_statistics
 
@@ -42,7 +43,7 @@ def contact_sheet(dataset: Dataset, path: str) -> None:
     """Writes a PNG to `path`: a row for each class with its name and its first twelve training examples.
 
     Raises:
-      DataError: the file cannot be written.
+      StorageError: the file cannot be written.
     """
     height, width = dataset.image_shape[:2]
     scale = max(1, round(_SCALE_TO / height))
@@ -58,7 +59,9 @@ def contact_sheet(dataset: Dataset, path: str) -> None:
     try:
         sheet.save(pathlib.Path(path).expanduser(), "PNG")
     except OSError as error:
-        raise DataError(f"contact sheet: cannot write {path} ({error.strerror or error}).") from error
+        raise errors.StorageError(
+            f"contact sheet: cannot write {path} ({error.strerror or error})."
+        ) from error
 
 
 def downloads(name: str, data_dir: str = "") -> str:

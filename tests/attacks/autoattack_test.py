@@ -1,6 +1,11 @@
 """The cascade: joint flags against the attacks run one by one, batch sizes, resuming, refusals, formats."""
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,32 +119,76 @@ def test_progress_tells_where_it_is(evaluated, capsys):
     assert "apgd-ce 1/1" in capsys.readouterr().err
 
 
-class _KilledError(Exception):
+class _StoppedError(Exception):
     pass
 
 
 @pytest.mark.parametrize("after", [1, 6, 14])
-def test_a_killed_run_goes_on_and_ends_with_the_same_flags(after, evaluated, tmp_path):
+def test_a_stopped_run_goes_on_and_ends_with_the_same_flags(after, evaluated, tmp_path):
     network, images, labels, result, _ = evaluated
     path, calls = tmp_path / "state.npz", []
 
-    def kill(now):
+    def stop(now):
         calls.append(now)
         if len(calls) == after:
-            raise _KilledError
+            raise _StoppedError
 
-    with pytest.raises(_KilledError):
-        run(network, images, labels, progress=kill, state_path=path, save_every=0.0)
+    with pytest.raises(_StoppedError):
+        run(network, images, labels, progress=stop, state_path=path)
     again = []
-    resumed = run(network, images, labels, progress=again.append, state_path=path, save_every=0.0)
+    resumed = run(network, images, labels, progress=again.append, state_path=path)
     assert np.array_equal(resumed.robust, result.robust)
     assert np.abs(resumed.adversarial - result.adversarial).max() < 1e-5
     for name, flags in result.robust_after.items():
         assert np.array_equal(resumed.robust_after[name], flags)
-    assert [p.attack for p in again] != [] and not list(tmp_path.glob("*.tmp"))
+    assert len(again) + after < 60 and again and not list(tmp_path.glob("*.tmp"))
     finished = []
     run(network, images, labels, progress=finished.append, state_path=path)
     assert finished == []
+
+
+SCRIPT = """
+import os, signal, sys
+import numpy as np
+import tensorflow as tf
+from fairat_tf.attacks import autoattack
+
+random = np.random.default_rng(1)
+images = random.uniform(size=(12, 4, 4, 3)).astype(np.float32)
+W = tf.constant(random.normal(size=(48, 5)), tf.float32)
+network = lambda x: tf.reshape(x - 0.5, [-1, 48]) @ W
+labels = network(images).numpy().argmax(1)
+seen = []
+
+def report(now):
+    seen.append(now)
+    if len(seen) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+attack = autoattack.AutoAttack(0.06, steps=6, queries=40)
+state = {"state_path": sys.argv[1], "save_every": 0.0} if sys.argv[1] else {}
+result = attack.run(network, images, labels, tf.constant([5, 6]), batch_size=4, progress=report, **state)
+print(len(seen), "".join(str(int(flag)) for flags in result.robust_after.values() for flag in flags))
+"""
+
+
+def test_after_kill_9_the_same_command_ends_with_the_same_flags(tmp_path):
+    def command(path, killed_after):
+        arguments = [sys.executable, "-c", SCRIPT, str(path), str(killed_after)]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "CUDA_VISIBLE_DEVICES": "-1",
+        }
+        return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+
+    whole = command("", 0)
+    assert command(tmp_path / "state", 7).returncode == -signal.SIGKILL
+    resumed = command(tmp_path / "state", 0)
+    calls, flags = whole.stdout.split()
+    assert resumed.returncode == 0 and resumed.stdout.split()[1] == flags and set(flags) == {"0", "1"}
+    # The batch whose report killed the process had not been saved yet: it is done again.
+    assert int(resumed.stdout.split()[0]) == int(calls) - 6
 
 
 def test_a_state_of_another_evaluation_is_refused(evaluated, networks, tmp_path):

@@ -45,7 +45,7 @@ def test_contact_sheet_has_a_row_for_each_class(npz: str, tmp_path: pathlib.Path
 
 
 def test_contact_sheet_that_cannot_be_written(npz: str, tmp_path: pathlib.Path) -> None:
-    assert command.main(["data", npz, f"--contact_sheet={tmp_path / 'none' / 'sheet.png'}"]) == 3
+    assert command.main(["data", npz, f"--contact_sheet={tmp_path / 'none' / 'sheet.png'}"]) == 7
 
 
 @pytest.mark.parametrize(

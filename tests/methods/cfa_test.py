@@ -126,7 +126,10 @@ def test_the_gate_measures_the_weights_and_validation_the_average():
     # nothing passes 1.1: what is validated are still the initial weights
     initial = support.make_method("pgd_at", support.tiny_network(batch_norm=True), attack=attack)
     now = support.make_method("pgd_at", method.network, attack=attack)
-    for other, values in ((initial, history.validation["robust"]), (now, history.validation["weights_robust"])):
+    for other, values in (
+        (initial, history.validation["robust"]),
+        (now, history.validation["weights_robust"]),
+    ):
         for metric in other.validation_metrics:
             metric.reset_state()
         for batch in data:

@@ -34,7 +34,9 @@ def test_weights_by_loops(strength):
 
 def test_weights_by_hand_move_from_easy_to_hard():
     w = weights(SIMILARITY, 1.0)
-    np.testing.assert_allclose(w, [1 + 0.3 * 0.8 + 0.2 * 0.6, 1 - 0.24 - 0.08, 1 - 0.12 + 0.1 * 0.8], rtol=1e-6)
+    np.testing.assert_allclose(
+        w, [1 + 0.3 * 0.8 + 0.2 * 0.6, 1 - 0.24 - 0.08, 1 - 0.12 + 0.1 * 0.8], rtol=1e-6
+    )
     np.testing.assert_allclose(w.sum(), 3.0, rtol=1e-6)  # without ties, what one class gains another loses
 
 

@@ -1,9 +1,9 @@
 """Closed forms for a linear softmax classifier, in NumPy float64, and an attack that can be followed by hand.
 
-    method = linear_method("trades", beta=2.0)
-    before = kernel(method)
-    method.train_step(batch())
-    expected = after_step(before, gradient(before, *trades(before, natural, adversarial, labels, beta=2.0)))
+method = linear_method("trades", beta=2.0)
+before = kernel(method)
+method.train_step(batch())
+expected = after_step(before, gradient(before, *trades(before, natural, adversarial, labels, beta=2.0)))
 """
 
 import dataclasses

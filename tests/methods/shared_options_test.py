@@ -109,9 +109,7 @@ def test_awp_begins_in_the_epoch_of_its_warm_up_share():
 def test_awp_on_two_devices_equals_one(name, mirrored):
     def trained(strategy):
         with strategy.scope():
-            network = support.tiny_network(
-                batch_norm=True, synchronized=strategy.num_replicas_in_sync > 1
-            )
+            network = support.tiny_network(batch_norm=True, synchronized=strategy.num_replicas_in_sync > 1)
             method = support.make_method(name, network, awp_gamma=0.05)
         data = tf.data.Dataset.from_tensors(support.batch_of(support.tiny_split(), 16))
         Loop(method, strategy).run(Position(), 1, lambda position: data, 1)
@@ -119,6 +117,19 @@ def test_awp_on_two_devices_equals_one(name, mirrored):
 
     for a, b in zip(trained(tf.distribute.get_strategy()), trained(mirrored), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_awp_under_xla_equals_graph():
+    def trained(jit_compile):
+        method = support.make_method("trades", support.tiny_network(batch_norm=True), awp_gamma=0.05)
+        data = tf.data.Dataset.from_tensors(support.batch_of(support.tiny_split(), 16))
+        Loop(method, tf.distribute.get_strategy(), jit_compile=jit_compile).run(
+            Position(), 1, lambda p: data, 1
+        )
+        return method.network.get_weights()
+
+    for a, b in zip(trained(False), trained(True), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
 
 
 # ---- labels and weights of classes ------------------------------------------------------------------------
@@ -136,9 +147,7 @@ def test_class_label_smoothing_follows_the_robust_accuracy_of_the_last_epoch():
     method.on_epoch_end(0, {"robust": accuracy}, {})
     smoothing = 0.1 + 0.4 * np.array([0.9, 0.5, 1.0])[oracle.LABELS][:, None]
     soft = (1 - smoothing) * TARGETS + smoothing / oracle.CLASSES
-    oracle.check_step(
-        method, oracle.trades_rows(oracle.KERNEL, oracle.IMAGES, oracle.shifted(), soft, 6.0)
-    )
+    oracle.check_step(method, oracle.trades_rows(oracle.KERNEL, oracle.IMAGES, oracle.shifted(), soft, 6.0))
 
 
 def test_fixed_class_weights_step():
@@ -154,7 +163,9 @@ def test_inverse_class_weights_by_the_formula():
     for power in (2.0, 0.5):
         inverse = [max(t, 1e-3) ** -power for t in accuracy]
         expected = [min(max(4 * v / sum(inverse), 5 / 6), 5 / 2) for v in inverse]
-        np.testing.assert_allclose(class_weights.next_weights(f"inverse:{power}", accuracy), expected, rtol=1e-6)
+        np.testing.assert_allclose(
+            class_weights.next_weights(f"inverse:{power}", accuracy), expected, rtol=1e-6
+        )
     method = oracle.linear_method("pgd_at", class_weights="inverse")
     np.testing.assert_array_equal(oracle.value(method.class_weight), [1, 1, 1])
     method.on_epoch_end(0, {"robust": np.array([0.8, 0.5, 0.4])}, {})
@@ -175,7 +186,9 @@ def test_smoothing_beyond_one_is_refused():
 
 def test_everything_combines_with_fairat_and_trains():
     options = {"loss": "trades", "awp_gamma": 0.01, "ema_decay": 0.9, "class_weights": "inverse"}
-    method = support.make_method("fairat", support.tiny_network(batch_norm=True), label_smoothing=0.1, **options)
+    method = support.make_method(
+        "fairat", support.tiny_network(batch_norm=True), label_smoothing=0.1, **options
+    )
     before = method.network.get_weights()
     logs = method.train_step(support.batch_of(support.tiny_split()))
     assert np.isfinite(float(logs["loss"]))

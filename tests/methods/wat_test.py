@@ -70,7 +70,7 @@ def test_cost_of_validation_is_the_base_loss_by_class_without_the_padding(loss):
         cost = -np.log(p[rows, oracle.LABELS]) + 2.0 * oracle.divergence(p, q)
     else:
         cost = -np.log(q[rows, oracle.LABELS])
-    expected = [cost[(oracle.LABELS == k) & (mask > 0)].mean() for k in range(3)]
+    expected = [cost[(mask > 0) & (k == oracle.LABELS)].mean() for k in range(3)]
     np.testing.assert_allclose(method.cost.per_class(), expected, rtol=1e-5)
     np.testing.assert_allclose(float(method.cost.result()), cost[mask > 0].mean(), rtol=1e-5)
 
