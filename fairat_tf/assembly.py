@@ -106,8 +106,6 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
         )
     if config.run.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError("jit_compile needs --devices=1: XLA cannot hold the variables of several devices")
-    if config.run.jit_compile and strategy.num_replicas_in_sync > 1:
-        raise ValueError("jit_compile works with one device; give --devices=1 or --nojit_compile")
     with strategy.scope():
         network = make_network(config, dataset, synchronized_bn=strategy.num_replicas_in_sync > 1)
         method = make_method(config, network, dataset.num_classes, len(train))

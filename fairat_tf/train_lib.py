@@ -72,7 +72,6 @@ def train(config: Config, dry_run: bool = False) -> str:
             return path
         with _disk_errors_told(path), RunDirectory(path) as run:
             run.claim(parts.config)
-            _write_facts(run, parts)
             best = _trained(parts, run, stop)
             _finish(parts, run, best, stop)
     return path
@@ -131,16 +130,21 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
     callbacks = [history, MethodHooks(history), progress, RunLog(run, history), best]
     if config.run.tensorboard:
         callbacks += [_board(parts, run, history), HardGallery(run / "tensorboard", _sample_batch(parts))]
+    checkpoints = Checkpoints(run / "checkpoints", method.state)
+    if checkpoints.generations() and not config.run.resume:
+        raise errors.StorageError(f"{run.path} holds a run already; with --noresume choose another --run_dir")
     loop = Loop(
         method,
         parts.strategy,
         callbacks=callbacks,
-        checkpoints=Checkpoints(run / "checkpoints", method.state),
+        checkpoints=checkpoints,
         checkpoint_seconds=60 * config.run.checkpoint_minutes,
         jit_compile=config.run.jit_compile,
         stopping=stop.reason,
+        go_on=f"go on with the same flags and --run_dir={run.path}",
     )
     start = _restored(loop, run) if config.run.resume else Position()
+    _write_facts(run, parts)
     if start != Position():
         print(f"Going on in {run.path} at epoch {start.epoch + 1}, step {start.step}.")
         progress.first_step = start.step
@@ -151,15 +155,14 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
 def _restored(loop: Loop, run: RunDirectory) -> Position:
     """Returns where to go on; what was trained is never replaced because it could not be read."""
     folder = run / "checkpoints"
-    advice = "choose another --run_dir, or start anew in this one with --noresume"
     try:
         start = loop.restore()
     except (ValueError, KeyError) as error:
         raise errors.StorageError(
-            f"{folder} does not fit this run ({error}); has the data changed? {advice}"
+            f"{folder} does not fit this run ({error}); has the data changed? Choose another --run_dir"
         ) from error
     if start == Position() and loop.checkpoints and loop.checkpoints.generations():
-        raise errors.StorageError(f"{folder} holds damaged checkpoints only; {advice}")
+        raise errors.StorageError(f"{folder} holds damaged checkpoints only; choose another --run_dir")
     return start
 
 
@@ -201,7 +204,7 @@ def _evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, 
     if not wanted.evaluate:
         return None
     stop.raise_from_now_on(
-        "the network is trained and exported; the same command goes on with its evaluation"
+        f"the network is trained; evaluate it with the same flags and --run_dir={run.path}"
     )
     test, model = _sample(parts), model_files.load(run.path)
     began = time.monotonic()

@@ -42,8 +42,9 @@ class Loop:
       checkpoints: where to save; None means nowhere.
       checkpoint_seconds: time between checkpoints within an epoch; each epoch ends with one.
       jit_compile: compile the step with XLA (one device only).
-      stopping: asked after every step; when it returns a reason the loop saves and raises
-        `errors.Interrupted`.
+      stopping: asked after every step, of validation too; when it returns a reason the loop saves and
+        raises `errors.Interrupted`.
+      go_on: what a person must do to go on, for that error.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Loop:
         checkpoint_seconds: float = 600.0,
         jit_compile: bool = False,
         stopping: Callable[[], str] = lambda: "",
+        go_on: str = "the same command goes on",
     ):
         if jit_compile and strategy.num_replicas_in_sync > 1:
             raise ValueError("jit_compile works with one device: XLA cannot hold variables of several")
@@ -64,6 +66,7 @@ class Loop:
         self.checkpoints = checkpoints
         self.checkpoint_seconds = checkpoint_seconds
         self.stopping = stopping
+        self.go_on = go_on
         self._train_step = self._compiled(method.train_step, jit_compile)
         self._test_step = self._compiled(method.test_step, jit_compile)
         self._saved = time.monotonic()
@@ -115,10 +118,11 @@ class Loop:
             watchers.on_epoch_begin(epoch)
             logs = self._epoch(training(Position(epoch, first)), Position(epoch, first), watchers)
             if validation is not None:
-                logs |= {f"val_{name}": value for name, value in self.validate(validation, watchers).items()}
+                found = self.validate(validation, watchers, Position(epoch, steps))
+                logs |= {f"val_{name}": value for name, value in found.items()}
             watchers.on_epoch_end(epoch, logs)
             self._save(Position(epoch + 1, 0))
-            self._stop_if_asked(saved=True)
+            self._stop_if_asked()
         watchers.on_train_end()
 
     def _epoch(self, batches: tf.data.Dataset, start: Position, watchers: Any) -> dict[str, float]:
@@ -137,14 +141,18 @@ class Loop:
             self._stop_if_asked(position)
         return self._finite(self.results(self.method.train_metrics), step)
 
-    def validate(self, batches: tf.data.Dataset, watchers: Any = None) -> dict[str, float]:
-        """Returns the validation metrics over `batches`."""
+    def validate(
+        self, batches: tf.data.Dataset, watchers: Any = None, position: Position | None = None
+    ) -> dict[str, float]:
+        """Returns the validation metrics over `batches`; at a signal, saves `position` where it is given."""
         if watchers:
             watchers.on_test_begin()
         for metric in self.method.validation_metrics:
             metric.reset_state()
         for batch in self._distributed(batches):
             self._test_step(batch)
+            if position is not None:
+                self._stop_if_asked(position)
         results = self.results(self.method.validation_metrics)
         if watchers:
             watchers.on_test_end(results)
@@ -168,13 +176,14 @@ class Loop:
             f"(learning rate {rate:g}); the last checkpoint is kept; lower --learning_rate"
         )
 
-    def _stop_if_asked(self, position: Position | None = None, saved: bool = False) -> None:
+    def _stop_if_asked(self, position: Position | None = None) -> None:
+        """Saves `position` (None: saved already) and raises, if there is a reason to stop."""
         reason = self.stopping()
         if not reason:
             return
-        if position is not None and not saved:
+        if position is not None:
             self._save(position)
-        raise errors.Interrupted(f"{reason}: training is saved; the same command goes on")
+        raise errors.Interrupted(f"{reason}: training is saved; {self.go_on}")
 
     def _save(self, position: Position) -> None:
         self._saved = time.monotonic()

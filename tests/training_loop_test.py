@@ -76,7 +76,7 @@ def assert_same_bits(one, other):
 
 @pytest.mark.parametrize(
     ("options", "stops"),
-    [({}, (0, 3, 6)), ({"hard_score": "memory"}, (2,)), ({"hard_select": "quantile"}, (1,))],
+    [({}, (0, 3, 4, 8)), ({"hard_score": "memory"}, (2,)), ({"hard_select": "quantile"}, (1,))],
     ids=["default", "memory", "quantile"],
 )
 def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path, options, stops):

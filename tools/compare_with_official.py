@@ -20,7 +20,7 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TOOLS), str(TOOLS.parent)]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-NAMES = "traces,fab,square,suite,time"
+NAMES = "traces,fab,square,suite,time,passes"
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     from agreement import stages, whole_suite
 
     table = {"traces": stages.traces, "fab": stages.fab, "square": stages.square, "freeze": stages.freeze}
-    table |= {"suite": whole_suite.suite, "time": whole_suite.timing}
+    table |= {"suite": whole_suite.suite, "time": whole_suite.timing, "passes": whole_suite.passes}
     kept = flags.work / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {}
     for stage in flags.stages.split(","):

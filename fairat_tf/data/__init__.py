@@ -7,6 +7,7 @@
 `python -m fairat_tf.data street_digits` shows a data set.
 """
 
+import dataclasses
 import importlib
 from typing import Any
 
@@ -52,11 +53,13 @@ def load(
     limit_train: int = 0,
     limit_test: int = 0,
     seed: int = 0,
+    progress: bool = True,
 ) -> Dataset:
     """Returns the data set `name`, checked, as uint8 arrays in memory.
 
     Args:
       name: "street_digits", "svhn", any image classification set of TFDS, "folder:PATH" or "npz:PATH".
+        "NAME:FEATURE" chooses the label of a TFDS set, such as "celeb_a:Smiling"; the others become groups.
       data_dir: folder with original files (SVHN's .mat, CIFAR's binary archives) or TFDS' prepared data;
         "" for TFDS' default folder.
       download: False forbids the network. Drawing `street_digits` needs none.
@@ -65,6 +68,7 @@ def load(
         proportions (see `splitting.limited`); 0 keeps all. `limit_test` alike.
       limit_test: as `limit_train`, for the test split.
       seed: of the limits and of splits that have to be carved.
+      progress: show bars on stderr where reading takes long.
 
     Raises:
       DataError: missing, unreadable or unusable data; one line that says what to do.
@@ -79,15 +83,13 @@ def load(
             raise ValueError(f"{option}: expected 0 or a positive number, received {value}.")
     from fairat_tf.data.checks import check
 
-    request = Request(name, data_dir, download, image_size, seed)
+    request = Request(name, data_dir, download, image_size, seed, progress)
     whole = source(name, data_dir)(request)
     check(whole)
-    data = Dataset(
-        name,
-        whole.class_names,
-        limited(whole.train, limit_train, seed, whole.num_classes),
-        limited(whole.test, limit_test, seed, whole.num_classes),
-        whole.validation,
+    data = dataclasses.replace(
+        whole,
+        train=limited(whole.train, limit_train, seed, whole.num_classes),
+        test=limited(whole.test, limit_test, seed, whole.num_classes),
     )
     check(data)
     return data

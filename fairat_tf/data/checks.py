@@ -34,6 +34,8 @@ def _check_split(where: str, split: Split, dataset: Dataset) -> None:
         raise DataError(
             f"{where}: {len(split.images)} images but {len(split.labels)} labels; they must pair up."
         )
+    if "label" in split.groups:
+        raise DataError(f"{where}: group column 'label': that name means the class; give it another.")
     for column, values in split.groups.items():
         if values.shape != split.labels.shape:
             raise DataError(f"{where}: group column {column!r} has shape {list(values.shape)}, "

@@ -11,7 +11,10 @@ import numpy as np
 
 from fairat_tf.errors import DataError
 
-__all__ = ["DataError", "Dataset", "Split"]
+__all__ = ["NO_YES", "DataError", "Dataset", "Split"]
+
+NO_YES = ("no", "yes")
+"""Names of the values of a boolean group column."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,7 +25,7 @@ class Split:
       images: uint8 [N, H, W, C], C is 1 or 3.
       labels: int32 [N] in [0, K).
       groups: further columns of the examples, name -> integers [N] (a person's attribute, a coarse class);
-        empty where the source has none.
+        empty where the source has none. What the integers mean is in `Dataset.group_names`.
     """
 
     images: np.ndarray
@@ -54,6 +57,7 @@ class Dataset:
       train: what is trained on (a validation split is carved from it by `split_validation`).
       test: read by evaluation only.
       validation: the source's own validation split, or None.
+      group_names: group column -> names of its values 0, 1, ...; plain integers have no entry.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Dataset:
     train: Split
     test: Split
     validation: Split | None = None
+    group_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -80,8 +85,10 @@ class Dataset:
         return {name: split for name, split in every.items() if split is not None}
 
     def fingerprint(self) -> str:
-        """Returns the SHA-256 (hex) of class names, labels, group columns and pixels of all splits."""
+        """Returns the SHA-256 (hex) of all splits: labels, pixels, group columns, and all names."""
         digest = hashlib.sha256("\0".join(self.class_names).encode())
+        for column, names in sorted(self.group_names.items()):
+            digest.update("\0".join((column, *names)).encode())
         for name, split in self.splits.items():
             digest.update(f"\0{name}{split.images.shape}".encode())
             digest.update(split.labels.astype("<i4").tobytes())

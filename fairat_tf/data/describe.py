@@ -16,6 +16,7 @@ from fairat_tf.data.specs import pixel_statistics
 _EXAMPLES = 12
 _SCALE_TO = 48
 _MARGIN = 96
+_NAMES = 6
 
 
 def describe(dataset: Dataset) -> str:
@@ -29,7 +30,7 @@ def describe(dataset: Dataset) -> str:
         "train pixels in [0, 1]: mean " + _numbers(mean) + ", standard deviation " + _numbers(deviation),
         f"fingerprint: {dataset.fingerprint()}",
     ]
-    groups = ", ".join(dataset.train.groups)
+    groups = ", ".join(_column(dataset, name) for name in dataset.train.groups)
     lines += [f"group columns: {groups}"] if groups else []
     counts = [split.counts(dataset.num_classes) for split in splits.values()]
     longest = max(5, *(len(name) for name in dataset.class_names))
@@ -79,6 +80,13 @@ def downloads(name: str, data_dir: str = "") -> str:
     lines = [f"  {url} ({size / 2**20:.1f} MiB)" for url, (_, size) in files.items()]
     total = sum(size for _, size in files.values()) / 2**20
     return "\n".join([f"--download would fetch {total:.1f} MiB:", *lines])
+
+
+def _column(dataset: Dataset, name: str) -> str:
+    """Returns a group column's name with the first names of its values."""
+    names = dataset.group_names.get(name, ())
+    shown = ", ".join(names[:_NAMES]) + (", ..." if len(names) > _NAMES else "")
+    return f"{name} ({shown})" if names else name
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -4,7 +4,10 @@
 
     /data/birds/train/robin/1.png ...            with train/ and, optional, val/ (or validation/) and test/
     /data/birds/robin/1.png ...                  or the classes directly
+    /data/birds/test/robin/garden/1.png ...      with one more level: its folders become group column "group"
 
+Where one class folder holds only folders, all must; the names of this second level are the values of group
+column "group", over all classes and splits together (`--group_by=group`). Deeper levels are not read.
 Without test/, a stratified, seeded 20 % becomes the test split, and a log line says so.
 """
 
@@ -12,6 +15,7 @@ import concurrent.futures
 import logging
 import os
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -22,10 +26,19 @@ from fairat_tf.data.sources import Request
 from fairat_tf.data.splitting import split_validation
 
 TEST_SHARE = 0.2
+GROUP = "group"
+"""Name of the column that a second level of folders becomes."""
 _ENDINGS = (".png", ".jpg", ".jpeg")
 _VALIDATION = ("val", "validation")
+_SPLITS = {"test", "testing", "train", "training", "valid", *_VALIDATION}
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 _WIDE = ("I", "I;16", "I;16B")
+
+
+class _File(NamedTuple):
+    path: pathlib.Path
+    label: int
+    group: int
 
 
 def load_folder(request: Request) -> Dataset:
@@ -34,8 +47,9 @@ def load_folder(request: Request) -> Dataset:
     Images are grey (one channel) if all files are; alpha is dropped, EXIF rotation applied.
 
     Raises:
-      DataError: no such folder, no classes, a class without images, other classes in another split, a file
-        that is no readable image, or images of different sizes without `image_size`.
+      DataError: no such folder, no classes, a class without images, other classes in another split, groups
+        in some classes only, a file that is no readable image, or images of different sizes without
+        `image_size`.
     """
     root = pathlib.Path(request.argument).expanduser()
     if not request.argument or not root.is_dir():
@@ -48,13 +62,15 @@ def load_folder(request: Request) -> Dataset:
         raise DataError(f"{request.name}: no sub-folder in {folders['train']}; expected one for each class.")
     for folder in folders.values():
         _check_classes(folder, names)
-    listed = {split: _files(folder, names) for split, folder in folders.items()}
-    splits = _read_all(listed, request)
+    groups = _groups(folders, names, request)
+    listed = {split: _files(folder, names, groups) for split, folder in folders.items()}
+    splits = _read_all(listed, bool(groups), request)
     train, test = splits["train"], splits.get("test")
     if test is None:
         logging.warning("%s has no test/: a stratified 20 %% of train becomes the test split.", request.name)
         train, test = split_validation(train, TEST_SHARE, request.seed, len(names))
-    return Dataset(request.name, tuple(names), train, test, splits.get("validation"))
+    group_names = {GROUP: tuple(groups)} if groups else {}
+    return Dataset(request.name, tuple(names), train, test, splits.get("validation"), group_names)
 
 
 def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -78,34 +94,65 @@ def _check_classes(folder: pathlib.Path, names: list[str]) -> None:
         )
 
 
-def _files(folder: pathlib.Path, names: list[str]) -> list[tuple[pathlib.Path, int]]:
-    """Returns (file, label) of all images, by class and file name."""
-    listed: list[tuple[pathlib.Path, int]] = []
+def _groups(folders: dict[str, pathlib.Path], names: list[str], request: Request) -> list[str]:
+    """Returns the sorted names of the second level of folders; empty where the classes hold images."""
+    classes = [folder / name for folder in folders.values() for name in names]
+    with_images = [folder for folder in classes if _images(folder)]
+    inner = {folder: [name for name in _folders(folder) if _images(folder / name)] for folder in classes}
+    grouped = [folder for folder in classes if inner[folder]]
+    if grouped and with_images:
+        raise DataError(
+            f"{request.name}: {with_images[0]} holds images, but {grouped[0]} folders of images (groups); "
+            "expected the same depth in all classes."
+        )
+    if grouped and _SPLITS & {name.lower() for name in names}:
+        raise DataError(
+            f"{request.name}: {', '.join(names)} look like splits, not classes; expected the folders "
+            "train/ and, optional, val/ and test/."
+        )
+    return sorted({name for folder in grouped for name in _folders(folder)})
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.name[0] != "." and path.suffix.lower() in _ENDINGS
+    )
+
+
+def _files(folder: pathlib.Path, names: list[str], groups: list[str]) -> list[_File]:
+    """Returns all images of a split, by class, group and file name."""
+    listed: list[_File] = []
     for label, name in enumerate(names):
-        files = sorted(path for path in (folder / name).iterdir() if path.name[0] != ".")
-        images = [path for path in files if path.suffix.lower() in _ENDINGS]
-        if not images:
-            raise DataError(f"{folder / name}: no .png, .jpg or .jpeg file in it ({len(files)} others).")
-        listed += [(path, label) for path in images]
+        places = {group: folder / name / group for group in groups} or {"": folder / name}
+        own = [
+            _File(path, label, groups.index(group) if groups else 0)
+            for group, place in places.items()
+            if place.is_dir()
+            for path in _images(place)
+        ]
+        if not own:
+            others = sum(entry.name[0] != "." for entry in (folder / name).iterdir())
+            raise DataError(f"{folder / name}: no .png, .jpg or .jpeg file in it ({others} others).")
+        listed += own
     return listed
 
 
-def _read_all(listed: dict[str, list[tuple[pathlib.Path, int]]], request: Request) -> dict[str, Split]:
+def _read_all(listed: dict[str, list[_File]], grouped: bool, request: Request) -> dict[str, Split]:
     from tqdm import tqdm
 
-    paths = [path for files in listed.values() for path, _ in files]
+    paths = [path for files in listed.values() for path, _, _ in files]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         reading = pool.map(lambda path: _read(path, request.image_size), paths)
-        images = list(
-            tqdm(reading, f"Reading {request.name}", len(paths), delay=2, unit=" images", leave=False)
-        )
+        text, hidden = f"Reading {request.name}", not request.progress
+        images = list(tqdm(reading, text, len(paths), False, delay=2, unit=" images", disable=hidden))
     _check_sizes(paths, images, request)
     if any(image.shape[-1] == 3 for image in images):
         images = [np.broadcast_to(image, (*image.shape[:2], 3)) for image in images]
     splits, start = {}, 0
     for split, files in listed.items():
-        labels = np.array([label for _, label in files], np.int32)
-        splits[split] = Split(np.stack(images[start : start + len(files)]), labels)
+        labels = np.array([file.label for file in files], np.int32)
+        groups = {GROUP: np.array([file.group for file in files], np.int64)} if grouped else {}
+        splits[split] = Split(np.stack(images[start : start + len(files)]), labels, groups)
         start += len(files)
     return splits
 

@@ -5,10 +5,11 @@
 
 Arrays: `train_images`, `train_labels`, `test_images`, `test_labels`, and optional `val_images`,
 `val_labels`; or `images` and `labels`, of which a stratified, seeded 20 % becomes the test split. Optional:
-`class_names` (text [K]) and group columns `train_groups_NAME` (`groups_NAME` in the short form), integers
-or booleans [N].
+`class_names` (text [K]) and group columns `train_groups_NAME` (`groups_NAME` in the short form): text,
+integers or booleans [N].
 """
 
+import dataclasses
 import logging
 import pathlib
 import zipfile
@@ -16,6 +17,7 @@ import zipfile
 import numpy as np
 
 from fairat_tf.data.dataset import DataError, Dataset, Split
+from fairat_tf.data.group_columns import coded
 from fairat_tf.data.images import resize, to_uint8
 from fairat_tf.data.sources import Request
 from fairat_tf.data.splitting import split_validation
@@ -44,13 +46,14 @@ def load_npz(request: Request) -> Dataset:
         for split, prefix in prefixes.items()
         if split == "train" or f"{prefix}images" in arrays
     }
+    splits, group_names = _with_groups(splits, arrays, prefixes, path)
     names = _class_names(arrays, splits["train"])
     train, test = splits["train"], splits.get("test")
     if test is None:
         logging.warning("%s has no test images: a stratified 20 %% becomes the test split.", request.name)
         _check_labels(train, len(names), path)
         train, test = split_validation(train, TEST_SHARE, request.seed, len(names))
-    return Dataset(request.name, names, train, test, splits.get("validation"))
+    return Dataset(request.name, names, train, test, splits.get("validation"), group_names)
 
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -80,13 +83,26 @@ def _split(arrays: dict[str, np.ndarray], prefix: str, path: pathlib.Path, image
     labels = _integers(arrays[f"{prefix}labels"], f"{path} {prefix}labels")
     if image_size:
         images = np.stack([resize(image, image_size) for image in images])
-    marker = f"{prefix}groups_"
-    groups = {
-        name.removeprefix(marker): _integers(column, f"{path} {name}")
-        for name, column in arrays.items()
-        if name.startswith(marker)
-    }
-    return Split(images, labels.astype(np.int32), groups)
+    return Split(images, labels.astype(np.int32))
+
+
+def _with_groups(
+    splits: dict[str, Split], arrays: dict[str, np.ndarray], prefixes: dict[str, str], path: pathlib.Path
+) -> tuple[dict[str, Split], dict[str, tuple[str, ...]]]:
+    """Returns the splits with their group columns, and the names of the columns' values."""
+    raw: dict[str, dict[str, np.ndarray]] = {}
+    for split in splits:
+        marker = f"{prefixes[split]}groups_"
+        for array in filter(lambda array: array.startswith(marker), arrays):
+            raw.setdefault(array.removeprefix(marker), {})[split] = arrays[array]
+    group_names = {}
+    for column, values in raw.items():
+        found, names = coded(values, f"{path} groups_{column}")
+        group_names |= {column: names} if names else {}
+        for split, numbers in found.items():
+            groups = splits[split].groups | {column: numbers}
+            splits = splits | {split: dataclasses.replace(splits[split], groups=groups)}
+    return splits, group_names
 
 
 def _integers(values: np.ndarray, where: str) -> np.ndarray:

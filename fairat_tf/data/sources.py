@@ -23,6 +23,7 @@ class Request:
       download: whether files may be fetched from the network.
       image_size: height and width to resize to, in pixels; 0 keeps the images as they are.
       seed: for splits that a source has to carve.
+      progress: show bars on stderr where reading takes long.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Request:
     download: bool = True
     image_size: int = 0
     seed: int = 0
+    progress: bool = True
 
     @property
     def argument(self) -> str:
@@ -51,7 +53,7 @@ SOURCES = Table(
         "fashion_mnist": "fairat_tf.data.tfds_source:load_tfds",
         "stl10": "fairat_tf.data.tfds_source:load_tfds",
     },
-    family="folder:PATH, npz:PATH, any other image classification set of TFDS",
+    family="folder:PATH, npz:PATH, any other image classification set of TFDS (NAME or NAME:FEATURE)",
 )
 
 PREFIXES = Table(

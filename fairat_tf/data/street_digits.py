@@ -28,6 +28,8 @@ SVHN's class imbalance."""
 class StreetDigits(tfds.core.GeneratorBasedBuilder):
     """TFDS builder of `street_digits`; the examples come from `digit_drawing`."""
 
+    show_progress: bool = True
+
     VERSION = tfds.core.Version(".".join(map(str, digit_drawing.VERSION)))
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
 
@@ -48,7 +50,9 @@ class StreetDigits(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         labels = digit_drawing.labels(split)
-        for index, label in enumerate(tqdm(labels, f"Drawing street_digits {split}", unit=" images")):
+        hidden = not self.show_progress
+        bar = tqdm(labels, f"Drawing street_digits {split}", unit=" images", disable=hidden)
+        for index, label in enumerate(bar):
             png = io.BytesIO()
             Image.fromarray(digit_drawing.draw(split, index, int(label))).save(png, "PNG", compress_level=1)
             png.seek(0)
@@ -65,6 +69,7 @@ def load_street_digits(request: Request) -> Dataset:
 
 def _draw_all(builder: StreetDigits, request: Request) -> None:
     """Prepares the data set without TFDS' talk of a download, and with a progress bar that has a total."""
+    builder.show_progress = request.progress
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -1,34 +1,39 @@
 """Image classification sets of TensorFlow Datasets, as uint8 arrays in memory.
 
     data = load_tfds(Request("mnist"))
+    data = load_tfds(Request("celeb_a:Smiling"))       # a chosen label; all other attributes are groups
 
 Prepared data are read at once. A download is only begun after the hosts of its files have answered, so a
 machine without network hears within seconds which files would serve.
 """
 
 import contextlib
+import dataclasses
 import logging
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from fairat_tf.data import network_probe, specs
-from fairat_tf.data.dataset import DataError, Dataset, Split
+from fairat_tf.data import network_probe, specs, tfds_features
+from fairat_tf.data.dataset import NO_YES, DataError, Dataset, Split
 from fairat_tf.data.images import resized
 from fairat_tf.data.sources import Request
 from fairat_tf.data.splitting import split_validation
 
 _ALIASES = {"svhn": "svhn_cropped"}
 _BATCH = 512
+_IMAGE = "image pixels"
+"""Key of the pixels beside the columns; no column is called so."""
 
 
 def knows(name: str, data_dir: str) -> bool:
     """Returns whether TFDS has a data set `name` (built in, or prepared in `data_dir`)."""
     import tensorflow_datasets as tfds
 
-    base = name.split("/")[0].split(":")[0]
+    base = tfds_name(name).split("/")[0].split(":")[0]
     prepared = bool(data_dir and base) and (pathlib.Path(data_dir) / base).is_dir()
     return prepared or base in tfds.list_builders(with_community_datasets=False)
 
@@ -42,7 +47,7 @@ def load_tfds(request: Request) -> Dataset:
     import tensorflow_datasets as tfds
 
     builder = make_builder(lambda **keywords: tfds.builder(tfds_name(request.name), **keywords), request)
-    _label_key(builder)
+    tfds_features.label_column(builder, tfds_features.split_name(request.name)[1])
     if not builder.is_prepared():
         _check_can_be_had(builder, request)
         with contextlib.redirect_stdout(sys.stderr):
@@ -51,8 +56,9 @@ def load_tfds(request: Request) -> Dataset:
 
 
 def tfds_name(name: str) -> str:
-    """Returns TFDS' name of the data set that we call `name`."""
-    return _ALIASES.get(name, name)
+    """Returns TFDS' name of the data set that we call `name`, without a label feature."""
+    base = tfds_features.split_name(name)[0]
+    return _ALIASES.get(base, base)
 
 
 def make_builder(create: Any, request: Request) -> Any:
@@ -73,7 +79,8 @@ def prepare(builder: Any, request: Request) -> None:
 
     config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
-        builder.download_and_prepare(download_config=config)
+        with _bars(request.progress):
+            builder.download_and_prepare(download_config=config)
     except Exception as error:
         if builder.is_prepared():
             return
@@ -83,24 +90,51 @@ def prepare(builder: Any, request: Request) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Holds TFDS' own progress bars back unless they are to be shown."""
+    import tensorflow_datasets as tfds
+
+    if shown:
+        yield
+        return
+    tfds.disable_progress_bar()
+    try:
+        yield
+    finally:
+        tfds.enable_progress_bar()
+
+
 def read(builder: Any, request: Request) -> Dataset:
-    """Returns the prepared data set of `builder`; a missing test split is taken from elsewhere, and said."""
-    label = _label_key(builder)
-    names = tuple(builder.info.features[label].names)
+    """Returns the prepared data set of `builder`; a missing test split is taken from elsewhere, and said.
+
+    The label is the feature that the request names, or the set's own. A boolean label has the classes
+    "FEATURE: no" and "FEATURE: yes", an integer label the values that occur in train.
+    """
+    columns = tfds_features.scalar_columns(builder)
+    label = tfds_features.label_column(builder, tfds_features.split_name(request.name)[1])
     available = builder.info.splits
     if "train" not in available:
         raise DataError(f"{request.name}: has no train split, only {', '.join(available) or 'none'}.")
-    train = _read_split(builder, "train", label, request)
-    validation = _read_split(builder, "validation", label, request) if "validation" in available else None
-    if "test" in available:
-        test = _read_split(builder, "test", label, request)
-    elif validation is not None:
+    raw = {
+        split: _read_split(builder, split, label, request)
+        for split in ("train", "validation", "test")
+        if split in available
+    }
+    names, splits = _labelled(raw, label, columns[label], request)
+    train, validation, test = (splits.get(split) for split in ("train", "validation", "test"))
+    if test is None and validation is not None:
         logging.warning("%s has no test split; its validation split serves as the test split.", request.name)
         test, validation = validation, None
-    else:
+    elif test is None:
         logging.warning("%s has no test split; 20 %% of train become the test split.", request.name)
-        train, test = split_validation(train, 0.2, request.seed, len(names))
-    return Dataset(request.name, names, train, test, validation)
+        train, test = split_validation(splits["train"], 0.2, request.seed, len(names))
+    group_names = {
+        tfds_features.group_name(builder, name): column.names
+        for name, column in columns.items()
+        if name != label and column.names
+    }
+    return Dataset(request.name, names, train or splits["train"], test, validation, group_names)
 
 
 def wanted_files(builder: Any) -> dict[str, tuple[str, int]]:
@@ -144,68 +178,50 @@ def _absent(builder: Any) -> list[str]:
     return absent
 
 
-def _label_key(builder: Any) -> str:
-    import tensorflow_datasets as tfds
-
-    features = builder.info.features
-    classes = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
-    preferred = [
-        (builder.info.supervised_keys or ("", ""))[1],
-        "label",
-        *(classes if len(classes) == 1 else ()),
-    ]
-    found = next((key for key in preferred if key in classes), None)
-    if found is None or not _image_keys(features):
-        raise DataError(
-            f"{builder.name}: no image classification set: it needs one image and one class label, "
-            f"and has {', '.join(features)}."
-        )
-    return found
-
-
-def _image_keys(features: Any) -> list[str]:
-    import tensorflow_datasets as tfds
-
-    return [key for key, value in features.items() if isinstance(value, tfds.features.Image)]
-
-
-def _columns(features: Any, prefix: str = "") -> list[str]:
-    """Returns the paths ("attributes/Male") of all scalar integer and boolean features."""
-    found = []
-    for key, feature in features.items():
-        if hasattr(feature, "items"):
-            found += _columns(feature, f"{prefix}{key}/")
-        elif getattr(feature, "shape", None) == () and np.dtype(feature.np_dtype).kind in "iub":
-            found.append(prefix + key)
-    return found
-
-
-def _value(example: Any, path: str) -> Any:
-    for key in path.split("/"):
-        example = example[key]
-    return example
+def _labelled(
+    raw: dict[str, Split], label: str, column: tfds_features.Column, request: Request
+) -> tuple[tuple[str, ...], dict[str, Split]]:
+    """Returns the class names, and the splits with labels that are places among them."""
+    if column.names:
+        boolean = column.names is NO_YES
+        names = tuple(f"{label}: {value}" for value in NO_YES) if boolean else column.names
+        return names, raw
+    values = np.unique(raw["train"].labels)
+    splits = {}
+    for name, split in raw.items():
+        unknown = np.setdiff1d(split.labels, values)
+        if len(unknown):
+            raise DataError(
+                f"{request.name}: {name} has the value {unknown[0]} of {label}, which train has not; "
+                "choose a label whose values are the same in all splits."
+            )
+        labels = np.searchsorted(values, split.labels).astype(np.int32)
+        splits[name] = dataclasses.replace(split, labels=labels)
+    return tuple(str(value) for value in values), splits
 
 
 def _read_split(builder: Any, split: str, label: str, request: Request) -> Split:
+    """Returns a split whose labels are the label feature's own values."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    image_key = _image_keys(builder.info.features)[0]
-    groups = [path for path in _columns(builder.info.features) if path != label]
+    image_key = tfds_features.image_keys(builder)[0]
+    columns = tfds_features.scalar_columns(builder)
 
     def chosen(example: Any) -> dict[str, Any]:
         image = example[image_key]
         if request.image_size:
             image = resized(image, request.image_size)
-        return {"image": image, "label": example[label], **{g: _value(example, g) for g in groups}}
+        return {_IMAGE: image, **{name: column.of(example) for name, column in columns.items()}}
 
     # File after file, so the order does not depend on how the data were cut into files.
     config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     with tf.device("CPU:0"):
         examples = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
-        columns = _gather(examples.map(chosen, num_parallel_calls=tf.data.AUTOTUNE), builder, split, request)
-    images, labels = columns.pop("image"), columns.pop("label").astype(np.int32)
-    return Split(images, labels, {name: column.astype(np.int64) for name, column in columns.items()})
+        found = _gather(examples.map(chosen, num_parallel_calls=tf.data.AUTOTUNE), builder, split, request)
+    images, labels = found.pop(_IMAGE), found.pop(label)
+    groups = {tfds_features.group_name(builder, name): found[name].astype(np.int64) for name in found}
+    return Split(images, labels.astype(np.int32), groups)
 
 
 def _gather(examples: Any, builder: Any, split: str, request: Request) -> dict[str, np.ndarray]:
@@ -214,13 +230,19 @@ def _gather(examples: Any, builder: Any, split: str, request: Request) -> dict[s
     from tqdm import tqdm
 
     parts: dict[str, list[np.ndarray]] = {key: [] for key in examples.element_spec}
-    bar = tqdm(desc=f"Reading {request.name} {split}", delay=2, unit=" images", leave=False)
+    bar = tqdm(
+        desc=f"Reading {request.name} {split}",
+        delay=2,
+        unit=" images",
+        leave=False,
+        disable=not request.progress,
+    )
     bar.total = builder.info.splits[split].num_examples
     try:
         for batch in examples.batch(_BATCH).prefetch(2).as_numpy_iterator():
             for key, values in batch.items():
                 parts[key].append(values)
-            bar.update(len(batch["label"]))
+            bar.update(len(batch[_IMAGE]))
     except tf.errors.InvalidArgumentError as error:
         if "shapes" in str(error) or "shape" in str(error):
             raise DataError(

@@ -71,9 +71,12 @@ def parse(text: str) -> Gate:
 
 
 def check_names(
-    gates: Sequence[Gate], attacks: Sequence[str], class_names: Sequence[str], grouped: bool
+    gates: Sequence[Gate], attacks: Sequence[str], class_names: Sequence[str], groups: Sequence[str]
 ) -> None:
-    """Raises UsageError if a gate names an attack, class or grouping that the evaluation will not have."""
+    """Raises UsageError if a gate names an attack, class or group that the evaluation will not have.
+
+    `groups` are the names of the groups with examples; empty where there is no grouping.
+    """
     for gate in gates:
         if gate.attack not in attacks:
             raise errors.UsageError(
@@ -82,8 +85,13 @@ def check_names(
         if gate.what == "class" and gate.which not in class_names:
             known = ", ".join(list(class_names)[:20])
             raise errors.UsageError(f"--gate={gate.text}: no class {gate.which!r}; the classes are {known}")
-        if gate.what in ("group", "worst_group", "group_gap") and not grouped:
+        if gate.what in ("group", "worst_group", "group_gap") and not groups:
             raise errors.UsageError(f"--gate={gate.text}: needs groups; give --group_by")
+        if gate.what == "group" and gate.which not in groups:
+            known = ", ".join(list(groups)[:20])
+            raise errors.UsageError(
+                f"--gate={gate.text}: no examples of group {gate.which!r}; the groups are {known}"
+            )
 
 
 def judge(gates: Sequence[Gate], result: Mapping[str, Any], confidence: float = 0.95) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Robust accuracy by group of people (or of anything): an attribute beside the class.
 
-    result["groups"] = by_group(result, column, name="gender", value_names=("female", "male"))
+    codes, names = coded(split.groups["Male"], rows, dataset.group_names.get("Male", ()), "Male")
+    result["groups"] = by_group(result, codes, name="Male", value_names=names)
     result["groups"]["attacks"]["pgd20"]["disparity"]        # best minus worst group, with its interval
 
 Every group is shown with its size, however small; below `SMALL` examples it is marked, since its interval
@@ -16,6 +17,31 @@ from fairat_tf import errors
 from fairat_tf.metrics import intervals
 
 SMALL = 30
+MOST = 200
+"""More groups than this are no groups of people: a table of them says nothing."""
+
+
+def coded(
+    column: np.ndarray, chosen: np.ndarray, value_names: Sequence[str], name: str
+) -> tuple[np.ndarray, list[str]]:
+    """Returns the group of each chosen example, int [N] from 0, and the names of all groups.
+
+    Args:
+      column: int [all], the column of the whole split, which decides what groups there are.
+      chosen: int [N], the column of the examples that are evaluated.
+      value_names: names of the values 0, 1, ...; a value beyond them goes by its number.
+      name: of the column.
+
+    Raises:
+      UsageError: more than `MOST` groups.
+    """
+    values = np.union1d(np.arange(len(value_names)), column)
+    if len(values) > MOST:
+        raise errors.UsageError(
+            f"--group_by={name}: {len(values)} values, at most {MOST} can be shown; choose another column"
+        )
+    names = [value_names[v] if 0 <= v < len(value_names) else str(v) for v in values.tolist()]
+    return np.searchsorted(values, chosen), names
 
 
 def column_names(values: np.ndarray, names: Sequence[str] | None = None) -> list[str]:
@@ -27,7 +53,7 @@ def column_names(values: np.ndarray, names: Sequence[str] | None = None) -> list
 def by_group(
     result: Mapping[str, Any], column: np.ndarray, name: str, value_names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Returns {"by", "sizes", "small", "attacks": {attack: {...}}}, as the module shows.
+    """Returns {"by", "sizes", "few", "small", "attacks": {attack: {...}}}, as the module shows.
 
     Args:
       result: of an evaluation, with `per_example`.
@@ -54,6 +80,7 @@ def by_group(
     return {
         "by": name,
         "sizes": dict(zip(names, sizes.tolist(), strict=True)),
+        "few": SMALL,
         "small": [group for group, size in zip(names, sizes, strict=True) if size < SMALL],
         "attacks": {attack: _attack(result, attack, column, names) for attack in result["attacks"]},
     }

@@ -84,8 +84,9 @@ def run(request: Request) -> dict[str, Any]:
     base = files.read(request.baseline) if request.baseline else None
     dataset, split = _examples(request)
     chosen, about = _drawn(request, split, dataset.num_classes)
-    gate.check_names(request.gates, names, dataset.class_names, request.group_by != "label")
-    column = _column(request, chosen)
+    column, group_names = _column(request, dataset, split, chosen)
+    present = [group_names[place] for place in np.unique(column)] if column is not None else []
+    gate.check_names(request.gates, names, dataset.class_names, present)
     model = _model(request)
     contract.check(model.logits_fn, chosen.images, chosen.labels, dataset.class_names, model.image_shape)
     plan = _plan(request, model, chosen, names, dataset.num_classes)
@@ -110,7 +111,7 @@ def run(request: Request) -> dict[str, Any]:
     result |= {"plan": plan} if plan else {}
     result["command"] = request.command
     if column is not None:
-        result["groups"] = groups.by_group(result, column, request.group_by)
+        result["groups"] = groups.by_group(result, column, request.group_by, group_names)
     if base is not None:
         add_rho(result, base)
     result["gates"] = gate.judge(request.gates, result, request.confidence)
@@ -138,6 +139,7 @@ def _examples(request: Request) -> tuple[Dataset, Split]:
             download=request.download,
             image_size=request.image_size,
             seed=request.seed,
+            progress=request.progress,
         )
     except DataError as error:
         raise errors.DataError(str(error)) from error
@@ -160,13 +162,17 @@ def _drawn(request: Request, split: Split, classes: int) -> tuple[Split, dict[st
     return split.take(places), {"sampling": note, "of": len(split), "places": places.tolist()}
 
 
-def _column(request: Request, split: Split) -> np.ndarray | None:
+def _column(
+    request: Request, dataset: Dataset, split: Split, chosen: Split
+) -> tuple[np.ndarray | None, list[str]]:
+    """Returns the group of each chosen example, or None without grouping, and the groups' names."""
     if request.group_by == "label":
-        return None
+        return None, []
     if request.group_by not in split.groups:
         known = ", ".join(["label", *split.groups])
         raise errors.UsageError(f"--group_by={request.group_by}: the data has the columns {known}")
-    return split.groups[request.group_by]
+    name = request.group_by
+    return groups.coded(split.groups[name], chosen.groups[name], dataset.group_names.get(name, ()), name)
 
 
 def _model(request: Request) -> model_files.Model:

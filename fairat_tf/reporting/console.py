@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from fairat_tf.evaluation.summary import strongest
+
 WIDTH = 80
 _NAME, _COLUMN = 14, 10
 
@@ -14,7 +16,7 @@ _NAME, _COLUMN = 14, 10
 def classwise_table(result: Mapping[str, Any]) -> str:
     """Returns the table of accuracy (%) by class and attack, the worst class marked `<`."""
     blocks = _tables(result)
-    return "\n".join([*_head(result), *blocks, *_summary(result), *_verdict(result)])
+    return "\n".join([*_head(result), *blocks, *_summary(result), *_groups(result), *_verdict(result)])
 
 
 def _head(result: Mapping[str, Any]) -> list[str]:
@@ -71,6 +73,21 @@ def _summary(result: Mapping[str, Any]) -> list[str]:
             lines += _wrapped(f"({attack['note']})", 13)
     absent = next(iter(result["fairness"].values()))["absent"]
     return lines + (_wrapped(f"no examples of: {', '.join(absent)}", 2) if absent else [])
+
+
+def _groups(result: Mapping[str, Any]) -> list[str]:
+    """Every group with its size, under the strongest attack."""
+    found = result.get("groups")
+    if not found:
+        return []
+    name = strongest(result)
+    lines = ["", f"by {_cut(found['by'], 40)}, under {name}: accuracy, 95 % interval, examples"]
+    for group, row in found["attacks"][name]["per_group"].items():
+        value = "-" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f}"
+        few = "  (few)" if group in found["small"] else ""
+        lines.append(f"  {_cut(group, 24):<25}{value:>6}  {_range(row['ci95'])}  {row['total']:>7}{few}")
+    gap = found["attacks"][name]["disparity"]
+    return [*lines, f"  best minus worst group   {100 * gap['value']:>6.1f}  {_range(gap['ci95'])}"]
 
 
 def _verdict(result: Mapping[str, Any]) -> list[str]:

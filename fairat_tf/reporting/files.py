@@ -1,10 +1,11 @@
-"""The evaluation result on disk: `evaluation.json`, `evaluation.csv`, `examples.npz`.
+"""The evaluation result on disk: `evaluation.json`, `evaluation.csv`, `examples.npz`, `groups.csv`.
 
     files.write(result, "runs/a")
     result = files.read("runs/a")
 
-JSON holds everything but the arrays by example; CSV one line for each attack and class; `examples.npz`
-(no pickle) labels, flags and predictions of every evaluated example, which comparisons pair up.
+JSON holds everything but the arrays by example; CSV one line for each attack and class (`groups.csv`, only
+with groups, for each attack, class and group); `examples.npz` (no pickle) labels, flags and predictions of
+every evaluated example, which comparisons pair up.
 """
 
 import csv
@@ -19,13 +20,13 @@ import numpy as np
 
 from fairat_tf import errors
 
-RESULT, TABLE, EXAMPLES = "evaluation.json", "evaluation.csv", "examples.npz"
+RESULT, TABLE, EXAMPLES, GROUPS = "evaluation.json", "evaluation.csv", "examples.npz", "groups.csv"
 _COLUMNS = ("attack", "class", "accuracy", "ci95_low", "ci95_high", "correct", "total")
 _IMAGES = ("adversarial/", "places/")
 
 
 def write(result: Mapping[str, Any], directory: str | Path) -> list[Path]:
-    """Writes the three files into `directory` (made if missing); returns their paths.
+    """Writes the files into `directory` (made if missing); returns their paths.
 
     Raises:
       StorageError: the directory cannot be written.
@@ -36,8 +37,12 @@ def write(result: Mapping[str, Any], directory: str | Path) -> list[Path]:
         paths = [folder / RESULT, folder / TABLE, folder / EXAMPLES]
         text = json.dumps(finite(without_arrays(result)), indent=1, allow_nan=False)
         replace(paths[0], text.encode())
-        _write_table(result, paths[1])
+        _write_table(_COLUMNS, rows(result), paths[1])
         _write_examples(result, paths[2])
+        (folder / GROUPS).unlink(missing_ok=True)
+        if result.get("groups"):
+            paths.append(folder / GROUPS)
+            _write_table(("attack", result["groups"]["by"], *_COLUMNS[1:]), group_rows(result), paths[3])
     except OSError as error:
         raise errors.StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
     return paths
@@ -95,12 +100,20 @@ def rows(result: Mapping[str, Any]) -> Iterable[tuple[Any, ...]]:
         yield (name, "(all)", attack["accuracy"], *attack["ci95"], attack["correct"], attack["total"])
 
 
-def _write_table(result: Mapping[str, Any], path: Path) -> None:
+def group_rows(result: Mapping[str, Any]) -> Iterable[tuple[Any, ...]]:
+    """Yields the lines of `groups.csv`: each group of every class, then of all as class "(all)"."""
+    for name, attack in result["groups"]["attacks"].items():
+        for label, own in (*attack["per_class_and_group"].items(), ("(all)", attack["per_group"])):
+            for group, row in own.items():
+                yield (name, group, label, row["accuracy"], *row["ci95"], row["correct"], row["total"])
+
+
+def _write_table(columns: Iterable[str], lines: Iterable[tuple[Any, ...]], path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows(rows(result))
+        writer.writerow(columns)
+        writer.writerows(lines)
     os.replace(temporary, path)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fairat_tf import errors
-from fairat_tf.reporting import sections, style
+from fairat_tf.reporting import group_sections, sections, style
 from fairat_tf.reporting.files import replace
 from fairat_tf.reporting.gallery import Shown
 
@@ -54,7 +54,7 @@ def render(result: Mapping[str, Any], shown: Sequence[Shown] = (), run: str | Pa
         lambda: sections.gates(result),
         lambda: sections.by_class(result),
         lambda: sections.table(result),
-        lambda: sections.groups(result),
+        lambda: group_sections.groups(result),
         lambda: sections.curve(result),
         lambda: sections.confusion(result),
         lambda: sections.examples(result, shown),

@@ -13,7 +13,7 @@ from typing import Any
 from fairat_tf.evaluation.summary import strongest
 from fairat_tf.reporting import charts, wording
 from fairat_tf.reporting.gallery import Shown
-from fairat_tf.reporting.wording import bounds, percent, points, span
+from fairat_tf.reporting.wording import bounds, percent, points
 
 _MOST_CELLS = 20
 _SIGNS = {"pass": "✓ passed", "warn": "! warning", "fail": "✗ failed", "not run": "– not run"}
@@ -28,8 +28,13 @@ def headline(result: Mapping[str, Any]) -> str:
     """The title and the sentence that says who is protected."""
     status = result["verdict"]["status"]
     kind = {"unreliable": " broken", "suspicious": " doubt"}.get(status, "")
-    sentences = "".join(f"<p>{escape(text)}</p>" for text in wording.summary(result))
+    sentences = "".join(f"<p>{_unbroken(text)}</p>" for text in wording.summary(result))
     return f'<h1>{escape(title(result))}</h1><div class="lead{kind}">{sentences}</div>'
+
+
+def _unbroken(text: str) -> str:
+    """Returns text as HTML whose numbers keep their per cent sign beside them."""
+    return escape(text).replace(" %", "&nbsp;%")
 
 
 def tiles(result: Mapping[str, Any]) -> str:
@@ -61,7 +66,7 @@ def gates(result: Mapping[str, Any]) -> str:
     if not result.get("gates"):
         return ""
     rows = "".join(
-        f"<tr><td><code>{escape(row['gate'])}</code></td><td class={'pass' if row['passed'] else 'fail'}>"
+        f"<tr><td><code>{_breakable(row['gate'])}</code></td><td class={'pass' if row['passed'] else 'fail'}>"
         f"{'✓ met' if row['passed'] else '✗ missed'}</td><td>{escape(row['message'])}</td></tr>"
         for row in result["gates"]
     )
@@ -69,6 +74,11 @@ def gates(result: Mapping[str, Any]) -> str:
         "<p>The evaluation is not reliable, so a gate that looks met proves nothing.</p>"
     )  # fmt: skip
     return f'<h2>Required bounds</h2>{note}<div class="wide"><table class="text">{rows}</table></div>'
+
+
+def _breakable(gate: str) -> str:
+    """Returns a gate as HTML that may break before its sign."""
+    return escape(gate).replace("&gt;=", "<wbr>&gt;=").replace("&lt;=", "<wbr>&lt;=")
 
 
 def by_class(result: Mapping[str, Any]) -> str:
@@ -80,19 +90,19 @@ def by_class(result: Mapping[str, Any]) -> str:
         own, natural = robust["per_class"][label], clean["per_class"][label]
         if own["accuracy"] is None:
             parts.append(
-                f'<span class="name single">{escape(label)}</span>'
-                '<span class="soft">no examples</span><i></i>'
+                f'<div class="row"><span class="name single">{escape(label)}</span>'
+                '<span class="soft">no examples</span></div>'
             )
             continue
         worst = label == robust["worst_class"]["name"]
         extra = " <small>(worst)</small>" if worst else ""
         kind = "worst" if worst else "robust"
         parts.append(
-            f'<span class="name">{escape(label)}{extra}</span>'
+            f'<div class="row"><span class="name">{escape(label)}{extra}</span>'
             f"{charts.bar(natural['accuracy'], natural['ci95'], 'clean')}"
             f'<span class="value">{percent(natural["accuracy"])}</span>'
             f"{charts.bar(own['accuracy'], own['ci95'], kind, robust['accuracy'])}"
-            f'<span class="value">{percent(own["accuracy"])}</span><hr>'
+            f'<span class="value">{percent(own["accuracy"])}</span></div>'
         )
     legend = (
         '<p class="legend"><span><i class="key clean"></i>without an attack</span>'
@@ -100,7 +110,7 @@ def by_class(result: Mapping[str, Any]) -> str:
         '<span><i class="key worst"></i>the worst class under it</span>'
         "<span>whiskers: 95 % intervals; dashed: average under attack</span></p>"
     )
-    return f'<h2>Accuracy by class</h2>{legend}<div class="rows">{"".join(parts)}</div>'
+    return f"<h2>Accuracy by class</h2>{legend}{''.join(parts)}"
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -146,31 +156,6 @@ def _notes(result: Mapping[str, Any]) -> str:
         if attack.get("note"):
             about.setdefault(attack["note"], []).append(name)
     return "".join(f"<p>{escape(', '.join(names))}: {escape(note)}.</p>" for note, names in about.items())
-
-
-def groups(result: Mapping[str, Any]) -> str:
-    """Robust accuracy by group."""
-    found = result.get("groups")
-    if not found:
-        return ""
-    own = found["attacks"][strongest(result)]
-    rows = []
-    for name, row in own["per_group"].items():
-        small = " <small>(few examples)</small>" if name in found["small"] else ""
-        size = f'<br><small class="soft">{row["total"]} examples</small>'
-        label = f'<span class="name single">{escape(name)}{small}{size}</span>'
-        if row["accuracy"] is None:
-            rows.append(f'{label}<span class="soft">no examples</span><i></i>')
-        else:
-            kind = "worst" if name == own["worst_group"]["name"] else "robust"
-            chart = charts.bar(row["accuracy"], row["ci95"], kind)
-            rows.append(f'{label}{chart}<span class="value">{percent(row["accuracy"])}</span>')
-    gap = own["disparity"]
-    text = (
-        f"Best minus worst group: {100 * gap['value']:.1f} points, {span(gap['ci95'], '')} "
-        f"under {strongest(result)}."
-    )
-    return f"<h2>By {escape(found['by'])}</h2><p>{escape(text)}</p><div class='rows'>{''.join(rows)}</div>"
 
 
 def curve(result: Mapping[str, Any]) -> str:

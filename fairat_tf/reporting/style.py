@@ -21,12 +21,12 @@ p, li { max-width:46rem } .soft { color:var(--soft) } small, .small { font-size:
 .tile b { display:block; font-size:1.35rem; line-height:1.2; overflow-wrap:anywhere }
   .tile span { color:var(--soft);
   font-size:.85rem; overflow-wrap:anywhere }
-.rows { display:grid; grid-template-columns:minmax(5rem,10rem) 1fr 3.9rem; gap:.15rem .6rem;
-  align-items:center }
-.rows .name { grid-row:span 2; overflow-wrap:anywhere; line-height:1.2 } .rows .value { text-align:right;
+.row { display:grid; grid-template-columns:clamp(5.5rem,30%,10rem) 1fr 3.9rem; gap:.15rem .6rem;
+  align-items:center; margin-bottom:.45rem; break-inside:avoid }
+.row .name { grid-row:span 2; overflow-wrap:anywhere; line-height:1.2 } .row .value { text-align:right;
   white-space:nowrap;
   font-variant-numeric:tabular-nums; font-size:.85rem }
-.rows hr { grid-column:1/-1; width:100%; border:0; margin:.12rem 0 } .rows .single { grid-row:auto }
+.row .single { grid-row:auto }
 svg.bar { width:100%; height:.85rem; display:block; overflow:visible }
 svg .track { fill:var(--card) } svg .clean { fill:var(--clean) } svg .robust { fill:var(--robust) }
 svg .worst { fill:var(--worst) } svg .whisker { stroke:var(--ink); stroke-width:1.5 }
@@ -49,6 +49,7 @@ table { border-collapse:collapse; font-size:.9rem; font-variant-numeric:tabular-
 th, td { padding:.25rem .55rem; border-bottom:1px solid var(--line); text-align:right; vertical-align:top }
 th:first-child, td:first-child, .text td, .text th { text-align:left }
 td { white-space:nowrap } .text td { white-space:normal }
+.groups thead th { min-width:5.5rem; max-width:9rem; overflow-wrap:anywhere }
 tr.total td, tr.total th { border-top:2px solid var(--line); font-weight:600 } td.low { color:var(--worst);
   font-weight:700 }
 .text td { overflow-wrap:anywhere; min-width:4.5rem }
@@ -67,11 +68,12 @@ tr.total td, tr.total th { border-top:2px solid var(--line); font-weight:600 } t
 .shown figcaption { font-size:.85rem; margin-top:.4rem; overflow-wrap:anywhere }
 .pass { color:var(--good) } .warn { color:var(--warn) } .fail { color:var(--bad) }
   .pass, .warn, .fail { font-weight:600; white-space:nowrap }
-.text code { overflow-wrap:anywhere }
+.text .pass, .text .warn, .text .fail { white-space:nowrap }
+.text code { overflow-wrap:break-word }
 pre { background:var(--card); border:1px solid var(--line); border-radius:.5rem; padding:.7rem;
   overflow-x:auto;
   font-size:.85rem; white-space:pre-wrap; overflow-wrap:anywhere }
-dl { display:grid; grid-template-columns:minmax(7rem,12rem) 1fr; gap:.2rem .8rem; font-size:.9rem }
+dl { display:grid; grid-template-columns:clamp(6rem,30%,12rem) 1fr; gap:.2rem .8rem; font-size:.9rem }
 dt { color:var(--soft) } dd { margin:0; overflow-wrap:anywhere }
 @media print { :root { color-scheme:light } body { max-width:none; font-size:11pt; padding:0 }
   .wide { overflow:visible }

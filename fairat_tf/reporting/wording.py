@@ -64,22 +64,43 @@ def summary(result: Mapping[str, Any]) -> list[str]:
         f"{_round(attack['accuracy'])} when every image may be changed a little to deceive it ({name})."
     )
     sentences.append(
-        f"The least protected class is {worst['name']}: {_round(worst['accuracy'])} of 100 stay right "
-        f"({span(worst['ci95'])}); the best protected is {best['name']} with {_round(best['accuracy'])}."
+        f"The least protected class is {worst['name']}, with {_round(worst['accuracy'])} of 100 staying "
+        f"right ({span(worst['ci95'])}); the best protected is {best['name']} with "
+        f"{_round(best['accuracy'])}."
     )
-    return [*sentences, _who(attack)]
+    return [*sentences, _who(clearly_below(attack), "class"), *_of_groups(result, name)]
 
 
-def _who(attack: Mapping[str, Any]) -> str:
-    """Returns the classes that are below the average beyond chance, all of them at once."""
-    below = clearly_below(attack)
+def group_label(by: str, name: str) -> str:
+    """Returns what a group is called on the page: "Male: yes", or a folder's name alone."""
+    return name if by == "group" else f"{by}: {name}"
+
+
+def _of_groups(result: Mapping[str, Any], attack: str) -> list[str]:
+    if not result.get("groups"):
+        return []
+    by, own = result["groups"]["by"], result["groups"]["attacks"][attack]
+    worst = own["worst_group"]
+    below = clearly_below({"per_class": own["per_group"], "accuracy": result["attacks"][attack]["accuracy"]})
+    return [
+        f"The least protected group is {group_label(by, worst['name'])}, with {_round(worst['accuracy'])} of "
+        f"100 staying right ({span(worst['ci95'])}). "
+        + _who([group_label(by, name) for name in below], "group")
+    ]
+
+
+def _who(below: Sequence[str], kind: str) -> str:
+    """Returns the sentence about those that are below the average beyond chance, all of them at once."""
     if not below:
-        return "No class is below the average by more than chance explains."
+        return f"No {kind} is below the average by more than chance explains."
     return f"Below the average by more than chance explains: {', '.join(below)}."
 
 
 def clearly_below(attack: Mapping[str, Any]) -> list[str]:
-    """Returns the classes whose simultaneous 95 % upper bound lies below the average accuracy."""
+    """Returns the classes whose simultaneous 95 % upper bound lies below the average accuracy.
+
+    Groups serve as well: `per_class` needs only the rows with counts.
+    """
     rows = {name: row for name, row in attack["per_class"].items() if row["total"]}
     right, total = (np.array([row[key] for row in rows.values()]) for key in ("correct", "total"))
     high = intervals.simultaneous_upper(right, total)

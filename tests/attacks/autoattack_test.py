@@ -165,7 +165,7 @@ def report(now):
     if len(seen) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-attack = autoattack.AutoAttack(0.06, steps=6, queries=40)
+attack = autoattack.AutoAttack(0.03, steps=6, queries=40)
 state = {"state_path": sys.argv[1], "save_every": 0.0} if sys.argv[1] else {}
 result = attack.run(network, images, labels, tf.constant([5, 6]), batch_size=4, progress=report, **state)
 print(len(seen), "".join(str(int(flag)) for flags in result.robust_after.values() for flag in flags))

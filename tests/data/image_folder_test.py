@@ -52,6 +52,57 @@ def test_without_test_folder_a_fifth_is_carved_and_said(
     assert "20 % of train becomes the test split" in caplog.text
 
 
+def in_groups(folder: pathlib.Path, counts: dict[str, int]) -> None:
+    """Writes "CLASS/GROUP" -> so many images; each is filled with its number."""
+    for place, count in counts.items():
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            Image.fromarray(np.full((4, 6, 3), number, np.uint8)).save(folder / place / f"{number}.png")
+
+
+def test_a_level_of_folders_becomes_groups(tmp_path: pathlib.Path) -> None:
+    in_groups(tmp_path / "train", {"cat/night": 2, "cat/day": 1, "dog/day": 2, "dog/.trash": 1})
+    in_groups(tmp_path / "test", {"cat/fog": 1, "cat/night": 0, "dog/day": 3})
+    found = load(tmp_path)
+    assert found.class_names == ("cat", "dog")
+    assert found.group_names == {"group": ("day", "fog", "night")}
+    rows = {
+        name: [
+            (found.class_names[label], found.group_names["group"][group], int(image[0, 0, 0]))
+            for image, label, group in zip(split.images, split.labels, split.groups["group"], strict=True)
+        ]
+        for name, split in found.splits.items()
+    }
+    assert rows == {
+        "train": [("cat", "day", 0), ("cat", "night", 0), ("cat", "night", 1),
+                  ("dog", "day", 0), ("dog", "day", 1)],
+        "test": [("cat", "fog", 0), ("dog", "day", 0), ("dog", "day", 1), ("dog", "day", 2)],
+    }  # fmt: skip
+
+
+def test_groups_survive_the_carved_test_split(tmp_path: pathlib.Path) -> None:
+    in_groups(tmp_path, {"cat/day": 10, "dog/day": 5, "dog/night": 5})
+    found = load(tmp_path)
+    both = np.concatenate([split.groups["group"] for split in found.splits.values()])
+    assert np.bincount(both).tolist() == [15, 5]
+    assert not found.train.groups["group"][found.train.labels == 0].any()
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"cat/day": 3, "dog": 3}, "dog holds images, but .*cat folders of images"),
+        ({"cat/day": 3, "cat": 1, "dog/day": 3}, "expected the same depth"),
+        ({"training/cat": 3, "testing/cat": 3}, "look like splits, not classes"),
+        ({"cat/day": 3, "dog/day": 0}, r"dog: no .png, .jpg or .jpeg file in it \(1 others\)"),
+    ],
+)
+def test_unusable_levels(tmp_path: pathlib.Path, counts: dict[str, int], words: str) -> None:
+    in_groups(tmp_path, counts)
+    with pytest.raises(DataError, match=words):
+        load(tmp_path)
+
+
 def test_jpeg_is_close_to_what_was_saved(tmp_path: pathlib.Path) -> None:
     fill(tmp_path, 5, size=(16, 16), ending="JPEG")
     middle = load(tmp_path).train.images[0, 8:, 8:].astype(int)

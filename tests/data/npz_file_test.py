@@ -43,6 +43,33 @@ def test_splits_groups_and_names(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(found.validation.images, IMAGES[4:6])
 
 
+def test_text_and_boolean_groups_have_names(tmp_path: pathlib.Path) -> None:
+    place = np.array(["hill", "coast", "coast", "a town"] * 5)
+    more = {"train_groups_place": place, "test_groups_place": np.array(["sea", "hill", "sea", "hill"])}
+    found = load(tmp_path, **four(**more, train_groups_sex=LABELS == 1, train_groups_age=np.arange(20)))
+    assert found.group_names == {"place": ("a town", "coast", "hill", "sea"), "sex": ("no", "yes")}
+    assert [found.group_names["place"][code] for code in found.train.groups["place"]] == place.tolist()
+    assert found.test.groups["place"].tolist() == [3, 2, 3, 2]
+    assert found.train.groups["sex"].tolist() == LABELS.tolist()
+    renamed = {key: np.char.replace(values, "sea", "shore") for key, values in more.items()}
+    assert load(tmp_path, **four(**renamed)).fingerprint() != load(tmp_path, **four(**more)).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"train_groups_a": np.arange(20) / 2}, "groups_a, train: expected text or integers"),
+        ({"train_groups_a": np.array([b"x"] * 20)}, "expected text or integers"),
+        ({"train_groups_a": np.arange(20), "test_groups_a": np.array(list("abcd"))}, "text in one split"),
+        ({"train_groups_a": np.arange(19)}, "group column 'a' has shape"),
+        ({"train_groups_label": np.arange(20)}, "'label': that name means the class"),
+    ],
+)
+def test_unusable_groups(tmp_path: pathlib.Path, columns: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load(tmp_path, **four(**columns))
+
+
 def test_without_test_images_a_fifth_is_carved(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:

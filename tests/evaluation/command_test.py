@@ -88,6 +88,47 @@ def test_groups_gate_and_evidence(small, models, tmp_path):
     assert sorted(p.name for p in (tmp_path / "evidence").iterdir()) == ["fgsm.npz", "pgd20.npz"]
 
 
+def test_groups_of_folders_are_named_everywhere(small, models, tmp_path, capsys):
+    import csv
+
+    data = small.folders(tmp_path / "images", ("hill", "<coast>", "sea & sky"))
+    (tmp_path / "images" / small.names[0] / "tunnel").mkdir()
+    out = tmp_path / "out"
+    code = evaluate.run(
+        ["evaluate", f"--model={models / 'plain.keras'}", f"--dataset={data}", f"--output_dir={out}", *QUICK,
+         "--group_by=group", "--split=train", "--examples=40", "--gate=clean.group[hill]>=0.1"]
+    )  # fmt: skip
+    assert code == 0
+    printed, err = capsys.readouterr()
+    result = files.read(out)
+    assert list(result["groups"]["sizes"]) == ["<coast>", "hill", "sea & sky", "tunnel"]
+    assert result["groups"]["sizes"]["tunnel"] == 0 and sum(result["groups"]["sizes"].values()) == 40
+    assert all(f"  {name} " in printed for name in result["groups"]["sizes"]) and "(few)" in printed
+    page = (out / "report.html").read_text()
+    assert ">&lt;coast&gt;<br>" in page and ">sea &amp; sky<br>" in page and ">tunnel<br>" in page
+    with open(out / "groups.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 4 * (len(small.names) + 1)
+    whole = next(r for r in rows if (r["attack"], r["group"], r["class"]) == ("pgd20", "hill", "(all)"))
+    parts = [r for r in rows if (r["attack"], r["group"]) == ("pgd20", "hill") and r["class"] != "(all)"]
+    assert int(whole["total"]) == sum(int(r["total"]) for r in parts) == result["groups"]["sizes"]["hill"]
+    assert "Reading" not in err
+
+
+def test_an_unknown_group_in_a_gate_ends_before_the_attacks(small, models, tmp_path, capsys):
+    code = _run(small, models / "plain.keras", tmp_path, "--group_by=side", "--gate=fgsm.group[yes]>=0.1")
+    assert code == 2 and "no examples of group 'yes'; the groups are 0, 1" in capsys.readouterr().err
+    assert not (tmp_path / "evaluation.json").exists()
+
+
+def test_noprogress_reaches_the_reading_of_data(small, models, tmp_path, monkeypatch):
+    asked = []
+    load = running.data.load
+    monkeypatch.setattr(running.data, "load", lambda *a, **k: asked.append(k["progress"]) or load(*a, **k))
+    assert _run(small, models / "plain.keras", tmp_path, "--group_by=nothing") == 2
+    assert asked == [False]
+
+
 def test_a_missed_gate_is_exit_code_4(small, models, tmp_path, capsys):
     assert _run(small, models / "plain.keras", tmp_path, "--gate=pgd20.worst_class>=0.99") == 4
     assert "gate missed: pgd20 worst class" in capsys.readouterr().err

@@ -104,7 +104,13 @@ def test_groups_can_be_gated():
 )  # fmt: skip
 def test_names_are_checked_before_the_work(text, message):
     with pytest.raises(errors.UsageError, match=message):
-        gate.check_names([gate.parse(text)], ("clean", "pgd20"), ("cat", "dog"), grouped=False)
+        gate.check_names([gate.parse(text)], ("clean", "pgd20"), ("cat", "dog"), groups=())
+
+
+def test_a_group_without_examples_is_refused_before_the_work():
+    gate.check_names([gate.parse("clean.group[old]>=0.1")], ("clean",), ("cat", "dog"), ("old", "young"))
+    with pytest.raises(errors.UsageError, match="no examples of group 'yes'; the groups are old, young"):
+        gate.check_names([gate.parse("clean.group[yes]>=0.1")], ("clean",), ("cat",), ("old", "young"))
 
 
 def test_unknown_names_are_refused_when_judged():

@@ -59,6 +59,20 @@ def test_examples_that_were_not_attacked_do_not_count():
     assert found["per_group"]["0"]["total"] == 20 and found["per_group"]["1"]["accuracy"] is None
 
 
+def test_codes_and_names_cover_the_split_and_not_only_what_was_drawn():
+    whole = np.array([7, -1, 0, 7, 3, 0])
+    codes, names = groups.coded(whole, whole[[0, 1, 3]], ("no", "yes"), "Male")
+    assert names == ["-1", "no", "yes", "3", "7"]
+    assert [names[code] for code in codes] == ["7", "-1", "7"]
+
+
+def test_too_many_groups_are_refused():
+    column = np.arange(groups.MOST + 1)
+    assert len(groups.coded(column[:-1], column[:3], (), "identity")[1]) == groups.MOST
+    with pytest.raises(errors.UsageError, match=r"--group_by=identity: 201 values"):
+        groups.coded(column, column[:3], (), "identity")
+
+
 @pytest.mark.parametrize("column", [np.zeros(5, int), np.full(240, -1), np.zeros(240)])
 def test_columns_that_do_not_fit_are_refused(result, column):
     with pytest.raises(errors.UsageError, match="--group_by=age"):

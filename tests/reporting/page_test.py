@@ -10,11 +10,11 @@ import pytest
 
 from fairat_tf.evaluation import groups, summary
 from fairat_tf.evaluation.attacking import Outcome
-from fairat_tf.reporting import charts, console, files, gallery, page, sections, wording
+from fairat_tf.reporting import charts, console, files, gallery, group_sections, page, sections, wording
 
 NAMES = ("cat", "<script>alert(1)</script>", 'a "very" long & winding name of a class that goes on', "dog")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-_VOID = {"meta", "img", "br", "hr", "rect", "line", "circle"}
+_VOID = {"meta", "img", "br", "hr", "wbr", "rect", "line", "circle"}
 
 
 def _result(classes=NAMES, each=50, gates=True):
@@ -122,6 +122,53 @@ def test_the_sentence_names_the_worst_class_and_the_doubt():
     assert sentences[0].startswith("Some checks raise doubts")
     assert "least protected class is dog" in sentences[2] and "best protected is cat" in sentences[2]
     assert sentences[3] == "Below the average by more than chance explains: dog."
+
+
+def test_the_sentence_names_the_worst_group_and_whether_it_is_chance():
+    result = _result(("cat", "bird", "ship", "dog"))
+    column = np.where(np.arange(200) % 50 < 3, 2, np.arange(200) % 2)
+    right = np.where(column == 2, np.arange(200) % 3 == 0, column == 1)
+    result["per_example"]["correct/pgd20"] = right.astype(np.int8)
+    result["attacks"]["pgd20"]["accuracy"] = float(right.mean())
+    result["attacks"]["fgsm"]["accuracy"] = 0.9
+    result["groups"] = groups.by_group(result, column, "Male", ("no", "yes", "unknown"))
+    last = wording.summary(result)[-1]
+    assert last.startswith("The least protected group is Male: no, with 0 of 100 staying right")
+    assert last.endswith("Below the average by more than chance explains: Male: no.")
+
+
+def test_every_group_is_shown_with_its_size():
+    result = _result()
+    column = np.where(np.arange(200) < 5, 0, 2)
+    result["groups"] = groups.by_group(result, column, "Male", ("<no>", "none", "yes"))
+    text = group_sections.groups(result)
+    _checked(text)
+    for shown in ("Male: &lt;no&gt;<br><small class=\"soft\">5 images, few<",
+                  "Male: none<br><small class=\"soft\">0 images, few<", "no images",
+                  "Male: yes<br><small class=\"soft\">195 images<"):  # fmt: skip
+        assert shown in text
+    assert text.count("<tr>") == 1 + len(NAMES) and text.count("<td>") == 3 * len(NAMES)
+    right = result["groups"]["attacks"]["pgd20"]["per_class_and_group"]["cat"]["yes"]
+    assert right["total"] == 45
+    assert f'<td>{100 * right["accuracy"]:.1f}<br><small class="soft">45</small></td>' in text
+
+
+def test_many_groups_go_down_the_table():
+    result = _result()
+    result["groups"] = groups.by_group(result, np.arange(200) % 30, "age")
+    text = group_sections.groups(result)
+    assert text.count("<tr>") == 31 and text.count("<td>") == 30 * len(NAMES)
+    assert max(map(len, console.classwise_table(result).splitlines())) <= 80
+
+
+def test_a_result_without_groups_leaves_no_table_of_older_ones(tmp_path):
+    result = _result()
+    files.write(result, tmp_path)
+    lines = (tmp_path / "groups.csv").read_text().splitlines()
+    assert lines[0].startswith("attack,<u>side</u>,class,accuracy") and len(lines) == 1 + 3 * 5 * 2
+    del result["groups"]
+    files.write(result, tmp_path)
+    assert not (tmp_path / "groups.csv").exists()
 
 
 def test_classes_below_the_average_need_more_than_chance():
