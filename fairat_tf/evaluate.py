@@ -92,6 +92,11 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
         "batch_size seed group_by confidence checks budget baseline save_examples progress"
     )
     chosen = {name: values[name].value for name in names.split()}
+    if values.norm == "linf" and values.epsilon > 1.0:
+        raise errors.UsageError(
+            "epsilon must be in [0, 1] where norm is linf, as pixels are (8/255, not 8); "
+            f"got {values.epsilon:g}"
+        )
     attacks = tuple(name.strip() for name in values.attacks if name.strip())
     output_dir = values.output_dir or _default_output(values.model)
     command = shlex.join(["python", "-m", "fairat_tf.evaluate", *sys.argv[1:]])

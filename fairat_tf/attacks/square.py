@@ -148,7 +148,7 @@ class Square(Search):
 
     def start(self, ball: threat.Ball, draws: Draws) -> tf.Tensor:
         """Returns vertical stripes at the ball's boundary (Linf), or a grid of patterns (L2)."""
-        return _moves(ball, self).start(draws)
+        return _MOVES[self.norm](ball, self).start(draws)
 
     def search(
         self,
@@ -165,7 +165,7 @@ class Square(Search):
         A proposal is taken where it lowers the margin or is misclassified; the search ends when no margin is
         positive. In the authors' code too a margin of exactly 0 counts as success.
         """
-        moves = _moves(ball, self)
+        moves = _MOVES[self.norm](ball, self)
         last = tf.minimum(last, self.queries)
 
         def query(number: tf.Tensor, best: tf.Tensor, least: tf.Tensor) -> tuple:
@@ -264,9 +264,3 @@ def _squared(change: tf.Tensor) -> tf.Tensor:
 
 
 _MOVES: dict[str, Any] = {"linf": _LinfMoves, "l2": _L2Moves}
-
-
-@tf.autograph.experimental.do_not_convert
-def _moves(ball: threat.Ball, attack: Square) -> Any:
-    """Returns the moves of the attack's norm (a caller's AutoGraph cannot call a class out of a table)."""
-    return _MOVES[attack.norm](ball, attack)

@@ -95,7 +95,7 @@ def _with_groups(
         marker = f"{prefixes[split]}groups_"
         for array in filter(lambda array: array.startswith(marker), arrays):
             raw.setdefault(array.removeprefix(marker), {})[split] = arrays[array]
-    group_names = {}
+    group_names: dict[str, tuple[str, ...]] = {}
     for column, values in raw.items():
         found, names = coded(values, f"{path} groups_{column}")
         group_names |= {column: names} if names else {}

@@ -97,7 +97,7 @@ def _chosen(builder: Any, columns: dict[str, Column], wanted: str) -> str:
     close = difflib.get_close_matches(wanted, columns, n=1)
     hint = f" Did you mean {builder.name}:{close[0]}?" if close else ""
     raise DataError(
-        f"{builder.name}:{wanted}: no class, boolean or integer feature {wanted!r};{hint} "
+        f"{builder.name}:{wanted}: no class, boolean or integer feature {wanted!r}.{hint} "
         f"Possible: {_list(columns)}."
     )
 

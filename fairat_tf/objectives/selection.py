@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from fairat_tf import errors
+
 
 def count_of(fraction: float, size: int) -> int:
     """Returns max(1, round(fraction * size)), rounding halves up, at most `size`."""
@@ -41,7 +43,7 @@ def lowest_classes(class_values: tf.Tensor, fraction: float) -> tf.Tensor:
 def in_groups(scores: tf.Tensor, fraction: float, group: int) -> tf.Tensor:
     """Returns `topk` taken within each run of `group` neighbours, bool [B]; `group` divides B."""
     if scores.shape[0] % group:
-        raise ValueError(f"hard_group {group} must divide the batch of a replica, {scores.shape[0]}")
+        raise errors.UsageError(f"hard_group {group} must divide the batch of a replica, {scores.shape[0]}")
     blocks = tf.reshape(scores, [-1, group])
     rows = tf.math.top_k(blocks, count_of(fraction, group)).indices
     chosen = tf.reduce_any(rows[:, :, None] == tf.range(group)[None, None], axis=1)

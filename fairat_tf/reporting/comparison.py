@@ -100,12 +100,12 @@ def _section(found: Mapping[str, Any], attack: str, block: Mapping[str, Any]) ->
     for key, label in _LABELS.items():
         kind = "worst" if key == "worst_class" else "robust"
         rows = "".join(
-            f'<span class="name single">{escape(name)}</span>'
+            f'<div class="row"><span class="name single">{escape(name)}</span>'
             f"{charts.bar(row[key]['value'], row[key]['ci95'], kind)}"
-            f'<span class="value">{100 * row[key]["value"]:.1f}</span>'
+            f'<span class="value">{100 * row[key]["value"]:.1f}</span></div>'
             for name, row in block["models"].items()
         )
-        parts.append(f'<h3>{label}, in %</h3><div class="rows">{rows}</div>')
+        parts.append(f"<h3>{label}, in %</h3>{rows}")
     for name, row in block["differences"].items():
         head = "<tr><th>class</th><th>points</th><th>95 % interval</th><th>p (Holm)</th></tr>"
         cells = "".join(

@@ -214,7 +214,10 @@ def test_chosen_integer_and_class_labels(face_folder: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("faces", r"has no class label of its own.*--dataset=faces:Male\. Possible: Male, Smiling, attributes/x, label, age, "),
+        (
+            "faces",
+            r"no class label of its own.*=faces:Male\. Possible: Male, Smiling, attributes/x, label, age, ",
+        ),
         (
             "faces:score",
             r"no class, boolean or integer feature 'score'.*Possible: .*attributes/x.*landmarks/x",

@@ -92,7 +92,7 @@ def test_groups_of_folders_are_named_everywhere(small, models, tmp_path, capsys)
     import csv
 
     data = small.folders(tmp_path / "images", ("hill", "<coast>", "sea & sky"))
-    (tmp_path / "images" / small.names[0] / "tunnel").mkdir()
+    (tmp_path / "images" / f"0_{small.names[0]}" / "tunnel").mkdir()
     out = tmp_path / "out"
     code = evaluate.run(
         ["evaluate", f"--model={models / 'plain.keras'}", f"--dataset={data}", f"--output_dir={out}", *QUICK,
@@ -113,6 +113,46 @@ def test_groups_of_folders_are_named_everywhere(small, models, tmp_path, capsys)
     parts = [r for r in rows if (r["attack"], r["group"]) == ("pgd20", "hill") and r["class"] != "(all)"]
     assert int(whole["total"]) == sum(int(r["total"]) for r in parts) == result["groups"]["sizes"]["hill"]
     assert "Reading" not in err
+
+
+def test_an_attribute_of_a_tfds_set_without_class_label(small, models, tmp_path, capsys):
+    """As with celeb_a, the label is chosen by the data set's name and a boolean attribute groups."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    features = {
+        "image": tfds.features.Image(shape=(12, 12, 3)),
+        "attributes": {"Male": tfds.features.Scalar(np.bool_), "Young": tfds.features.Scalar(np.bool_)},
+        "drawn": {"pattern": tfds.features.ClassLabel(names=list(small.names))},
+    }
+    male = small.labels % 2 == 0
+    rows = {"image": small.images, "attributes": {"Male": male, "Young": ~male},
+            "drawn": {"pattern": small.labels.astype(np.int64)}}  # fmt: skip
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="people",
+        version="1.0.0",
+        data_dir=tmp_path / "tfds",
+        split_datasets={name: tf.data.Dataset.from_tensor_slices(rows) for name in ("train", "test")},
+        features=tfds.features.FeaturesDict(features),
+    )
+    arguments = ["evaluate", f"--model={models / 'plain.keras'}", f"--data_dir={tmp_path / 'tfds'}", *QUICK]
+    out = tmp_path / "out"
+    grouped = ["--group_by=Male", "--gate=fgsm.group[yes]<=1", f"--output_dir={out}"]
+    assert evaluate.run([*arguments, "--dataset=people:pattern", *grouped]) == 0
+    printed, err = capsys.readouterr()
+    assert "by Male, under" in printed and "Reading" not in err
+    result = files.read(out, arrays=True)
+    assert result["groups"]["sizes"] == {"no": int((~male).sum()), "yes": int(male.sum())}
+    is_male = result["per_example"]["labels"] % 2 == 0
+    for attack, found in result["groups"]["attacks"].items():
+        right = result["per_example"][f"correct/{attack}"]
+        assert found["per_group"]["yes"]["correct"] == right[is_male].sum()
+        assert found["per_group"]["no"]["correct"] == right[~is_male].sum()
+    page = (out / "report.html").read_text()
+    assert "Male: yes" in page and "Male: no" in page and "Accuracy by Male" in page
+    assert evaluate.run([*arguments, "--dataset=people", f"--output_dir={out}"]) == 3
+    message = capsys.readouterr().err
+    assert "Possible: Male, Young, pattern." in message and len(message.strip().splitlines()) == 1
 
 
 def test_an_unknown_group_in_a_gate_ends_before_the_attacks(small, models, tmp_path, capsys):

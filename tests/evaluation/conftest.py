@@ -17,11 +17,11 @@ class Small(NamedTuple):
     npz: Path
 
     def folders(self, root: Path, sides: tuple[str, ...]) -> str:
-        """Writes all images as root/CLASS/SIDE/NUMBER.png, the sides in turn; returns "folder:ROOT"."""
+        """Writes all images as root/LABEL_CLASS/SIDE/NUMBER.png, the sides in turn; returns "folder:ROOT"."""
         from PIL import Image
 
         for number, (image, label) in enumerate(zip(self.images, self.labels, strict=True)):
-            folder = root / self.names[label] / sides[number // 4 % len(sides)]
+            folder = root / f"{label}_{self.names[label]}" / sides[number // 4 % len(sides)]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{number:03}.png")
         return f"folder:{root}"

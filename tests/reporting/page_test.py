@@ -275,5 +275,30 @@ def test_a_browser_draws_it(tmp_path, width, dark):
     assert np.abs(pixels[:, -6:] - paper).max() < 24
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_groups_fit_a_telephone(tmp_path):
+    """Chromium's windows are 500 pixels wide at least, so the page stands in a frame of 390."""
+    from PIL import Image
+
+    result = _result()
+    names = ("outdoors_at_night_in_the_rain_without_any_space", "fog", "snow", "none", "sun")
+    result["groups"] = groups.by_group(result, np.arange(200) % 5, "group", names)
+    page.write(result, tmp_path, _shown())
+    frame = tmp_path / "frame.html"
+    style = "border:0;width:390px;height:5000px"
+    frame.write_text(f'<body style="margin:0;background:#0f0"><iframe src="report.html" style="{style}">')
+    picture = tmp_path / "frame.png"
+    subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+         f"--user-data-dir={tmp_path / 'profile'}", "--blink-settings=preferredColorScheme=1",
+         f"--screenshot={picture}", "--window-size=600,5000", frame.as_uri()],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    assert (pixels[:, 395] == (0, 255, 0)).all()
+    assert (np.abs(pixels[:, :390] - (0x25, 0x63, 0xA8)).max(axis=2) < 12).sum() > 500
+    assert (pixels[:, 382:390] > 230).all()
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))
