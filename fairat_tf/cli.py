@@ -27,7 +27,7 @@ from typing import Any
 from absl import flags
 
 import fairat_tf
-from fairat_tf import errors, lookup
+from fairat_tf import errors, lookup, quiet
 from fairat_tf.units import parse_duration, parse_fraction
 
 _STORAGE = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT}
@@ -151,7 +151,9 @@ class Command:
             print(f"fairat_tf {fairat_tf.__version__}")
             return errors.EXIT_OK
         try:
-            main(self.flags, self._parse(argv))
+            arguments = self._parse(argv)
+            quiet.import_tensorflow()
+            main(self.flags, arguments)
             return errors.EXIT_OK
         except Exception as error:
             return report(error)

@@ -7,7 +7,7 @@ or storage unusable; 75 stopped early but resumable with the same command.
 import sys
 from typing import Any
 
-from fairat_tf import cli, errors, flags_lib, quiet
+from fairat_tf import cli, errors, flags_lib
 
 
 def main(values: Any, arguments: list[str]) -> None:
@@ -16,7 +16,6 @@ def main(values: Any, arguments: list[str]) -> None:
         config = flags_lib.config_from(values)
     except ValueError as error:
         raise errors.UsageError(str(error)) from error
-    quiet.import_tensorflow()
     from fairat_tf import train_lib
 
     train_lib.train(config, dry_run=values.dry_run)
