@@ -137,7 +137,17 @@ def _from_keras_file(path: Path) -> Model:
     except (ValueError, TypeError, ImportError, AttributeError, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise errors.UsageError(f"{path} cannot be loaded in Keras' safe mode: {reason}") from error
-    return _from_keras_model(model, "keras", _digest([path]))
+    return _from_keras_model(_in_float32(model), "keras", _digest([path]))
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """Returns the model with float32 layers: robustness is judged in float32 whatever it was trained in."""
+    described = model.to_json()
+    if "mixed_bfloat16" not in described:
+        return model
+    plain = keras.models.model_from_json(described.replace("mixed_bfloat16", "float32"))
+    plain.set_weights(model.get_weights())
+    return plain
 
 
 def _register_own_layers() -> None:

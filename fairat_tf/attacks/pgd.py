@@ -113,7 +113,9 @@ class PGD:
 
     def _step(self, ball: threat.Ball) -> Any:
         step_size = self.epsilon / 4 if self.step_size is None else self.step_size
-        return step_size * ball.epsilon / self.epsilon if self.scale_step else step_size
+        if not self.scale_step or not self.epsilon:
+            return step_size
+        return step_size * ball.epsilon / self.epsilon
 
     def _last_point(
         self, logits_fn: LogitsFn, loss: Loss, ball: threat.Ball, labels: tf.Tensor, seed: rng.Seed

@@ -187,5 +187,16 @@ def test_an_empty_directory_is_no_model(tmp_path):
         model_files.load(tmp_path)
 
 
+def test_a_bfloat16_model_is_judged_in_float32(tmp_path):
+    dense = keras.layers.Dense(3, dtype="mixed_bfloat16")
+    image = keras.Input((4, 4, 1))
+    model = keras.Model(image, dense(keras.layers.Flatten(dtype="mixed_bfloat16")(image)))
+    model.save(tmp_path / "model.keras")
+    images = np.random.default_rng(0).random((5, 4, 4, 1), np.float32)
+    kernel, bias = dense.get_weights()
+    logits = model_files.load_logits(tmp_path / "model.keras")(images)
+    np.testing.assert_allclose(logits, images.reshape(5, -1) @ kernel + bias, rtol=1e-5, atol=1e-6)
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))
