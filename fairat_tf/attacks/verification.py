@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fairat_tf import errors
 from fairat_tf.attacks import threat
 from fairat_tf.attacks.pgd import LogitsFn
 
@@ -155,7 +156,7 @@ def require_precision(logits_fn: LogitsFn, image_shape: tuple[int, ...], allowed
         )
     found = _types(graph.graph.as_graph_def()) - {"bfloat16" if "bfloat16" in allowed else ""}
     if found:
-        raise ValueError(
+        raise errors.UsageError(
             f"the network computes in {', '.join(sorted(found))}; success must be judged in float32. Load it "
             "with float32 layers (dtype policy 'float32'), or pass a float32 logits_fn and this one as "
             "search_fn (bfloat16 only)."
