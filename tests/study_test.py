@@ -23,6 +23,7 @@ reference = "plain"
 seeds = [0, 1]
 flags = ["--epochs=2"]
 attacks = ["clean", "pgd20"]
+networks = "best"
 
 [variants]
 plain = ["--method=pgd_at"]
@@ -36,7 +37,7 @@ class Trainer:
     """Stands for `subprocess.run`: writes an evaluation, or returns the exit code asked for."""
 
     def __init__(self, codes=()):
-        self.codes, self.commands = dict(codes), []
+        self.codes, self.commands, self.place = dict(codes), [], "evaluation"
 
     def __call__(self, command, **_):
         self.commands.append(command)
@@ -45,7 +46,8 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         if not code:
             (folder / "metrics.jsonl").write_text("{}\n")
-            files.write(evaluated(folder.name.rpartition("-")[0]), folder / "evaluation")
+            files.write(evaluated(folder.name.rpartition("-")[0]), folder / self.place)
+            (folder / "MODEL_CARD.md").write_text("last of all")
         return subprocess.CompletedProcess(command, code)
 
 
@@ -102,7 +104,7 @@ def test_every_seed_of_every_variant_is_trained_once_in_order(study, tmp_path, t
 
 
 def test_the_table_holds_the_figures_and_the_differences(study, tmp_path, trainer, capsys):
-    assert study_run.main(arguments(study, tmp_path, f"--keep={tmp_path / 'kept'}")) == 0
+    assert study_run.main(arguments(study, tmp_path)) == 0
     rows = {
         line.split("|")[1].strip(): [cell.split(" (")[0].strip() for cell in line.split("|")[2:-1]]
         for line in capsys.readouterr().out.splitlines()
@@ -110,11 +112,29 @@ def test_the_table_holds_the_figures_and_the_differences(study, tmp_path, traine
     }
     assert rows["plain"] == ["75.0", "75.0", "", ""]
     assert rows["fair"] == ["50.0", "50.0", "-25.0", "-25.0"]
-    assert {p.name for p in (tmp_path / "kept").iterdir()} >= {
-        "summary.md",
-        "fair-1.json",
-        "fair-1.metrics.jsonl",
-    }
+
+
+def test_what_is_kept_is_not_made_again_and_gives_the_same_table(study, tmp_path, trainer, capsys):
+    keep = f"--keep={tmp_path / 'kept'}"
+    assert study_run.main(arguments(study, tmp_path, keep)) == 0
+    kept = {p.name for p in (tmp_path / "kept").iterdir()}
+    assert kept >= {"summary.md", "fair-1.evaluation.json", "fair-1.jsonl"}
+    first = capsys.readouterr().out.partition("| variant")[2]
+    trainer.commands.clear()
+    assert study_run.main([str(study), f"--work={tmp_path / 'elsewhere'}", keep]) == 0
+    assert not trainer.commands
+    assert capsys.readouterr().out.partition("| variant")[2] == first
+
+
+def test_the_last_networks_count_as_their_mean(study, tmp_path, trainer, capsys):
+    study.write_text(study.read_text().replace('"best"', '"last"').replace("[0, 1]", "[0]"))
+    trainer.place = "last/epoch-0001"
+    study_run.main(arguments(study, tmp_path))
+    files.write(evaluated("plain"), tmp_path / "work/fair-0/last/epoch-0002")  # 30 of 40 beside 20 of 40
+    capsys.readouterr()
+    assert study_run.main(arguments(study, tmp_path, "--table_only")) == 0
+    (fair,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| fair")]
+    assert fair.split("|")[2].strip().startswith("62.5 ")
 
 
 def test_a_run_that_diverged_is_named_and_the_others_go_on(study, tmp_path, trainer, capsys):

@@ -15,7 +15,13 @@ from typing import Any
 from fairat_tf import errors
 from fairat_tf.reporting import charts, files, page
 
-_LABELS = {"average": "average", "worst_class": "worst class", "gap": "gap"}
+_LABELS = {
+    "average": "average",
+    "worst_class": "worst class",
+    "worst_three": "worst three",
+    "gap": "gap",
+    "nsd": "NSD",
+}
 _COLUMNS = ("attack", "model", "quantity", "value", "ci95_low", "ci95_high", "p_holm")
 
 
@@ -42,11 +48,14 @@ def write(found: Mapping[str, Any], directory: str | Path) -> list[Path]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """Returns the tables: each model under each attack, then the differences to the first, by class."""
+    """Returns the tables: each model under each attack, then the differences to the first, by class.
+
+    All in per cent: accuracies of classes, their gap, their standard deviation divided by their mean (NSD).
+    """
     lines = [f"# Comparison ({found['dataset']})", "", *(f"* {note}" for note in found["notes"])]
     for attack, block in found["attacks"].items():
         lines += ["", f"## {attack} ({block['examples']} examples)", ""]
-        lines += ["| model | average | worst class | gap |", "|---|---|---|---|"]
+        lines += ["| model | " + " | ".join(_LABELS.values()) + " |", "|---|" + "---|" * len(_LABELS)]
         for name, row in block["models"].items():
             lines.append(f"| {_cell(name)} | " + " | ".join(_figure(row[key]) for key in _LABELS) + " |")
         for name, row in block["differences"].items():

@@ -58,7 +58,7 @@ def test_seeds_are_joined_by_commas(tmp_path):
     seeds = [_write(tmp_path / str(s), np.roll(BASE, s) & (np.arange(300) % 7 != s)) for s in range(3)]
     arguments = [f"base={seeds[0]},{seeds[1]}", f"fair={seeds[2]}"]
     found = comparing.compare(comparing.load(arguments), draws=200)
-    assert found["models"][0] == {"name": "base", "seeds": 2}
+    assert found["models"][0] == {"name": "base", "seeds": 2, "networks": 1}
     assert found["attacks"]["pgd20"]["models"]["base"]["average"]["sd_over_seeds"] is not None
     assert "p" not in found["attacks"]["pgd20"]["differences"]["fair"]["per_class"]["d"]
     assert any("few" in note for note in found["notes"])

@@ -32,6 +32,19 @@ def test_class_accuracy_and_statistics_by_loop():
     found = paired.statistics(accuracy, np.bincount(labels, minlength=4) / 50)
     np.testing.assert_allclose(found["average"], flags.mean(axis=1))
     np.testing.assert_allclose(found["gap"], accuracy.max(axis=1) - accuracy.min(axis=1))
+    for s in range(3):
+        assert found["worst_three"][s] == pytest.approx(sum(sorted(accuracy[s])[:3]) / 3)
+        assert found["nsd"][s] == pytest.approx(np.sqrt(np.var(accuracy[s])) / (accuracy[s].sum() / 4))
+
+
+def test_nsd_of_classes_that_are_all_at_0_is_0_and_absent_classes_do_not_count():
+    found = paired.statistics(np.array([[0.0, 0.0, np.nan]]), np.array([0.5, 0.5, 0.0]))
+    assert found["nsd"] == found["worst_three"] == 0.0
+
+
+def test_flags_may_be_shares_of_several_networks():
+    labels, shares = np.array([0, 0, 1, 1]), np.array([[0.2, 0.4, 1.0, 0.0]])
+    np.testing.assert_allclose(paired.class_accuracy(shares, labels, 2), [[0.3, 0.5]])
 
 
 def test_equal_models_differ_by_exactly_nothing():

@@ -8,14 +8,17 @@ A study is a TOML file:
     seeds = [0, 1]
     flags = ["--flagfile=flags/cifar10_small.flags"]      # of every run
     attacks = ["clean", "pgd20"]                          # columns of the table
+    networks = "best"                                     # or "last": the mean of what --keep_last keeps
 
     [variants]
     pgd_at = ["--method=pgd_at"]
     frl = ["--method=frl", "--init_from={pgd_at}"]        # the run of another variant, with the same seed
 
 Every variant of the first seed is trained first, then the second seed. A run lies in WORK/VARIANT-SEED and
-is resumed by the same command; one that has its evaluation is left alone. A run that diverges (exit code 6)
-is named below the table and does not stop the others; any other failure ends the study with its exit code.
+is resumed by the same command; one that has its evaluation is left alone. With --keep=FOLDER the results of
+every finished run are kept there in one small file, and a run that is there already is not made again. A run
+that diverges (exit code 6) is named below the table and does not stop the others; any other failure ends the
+study with its exit code.
 """
 
 import argparse
@@ -33,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from fairat_tf import errors  # noqa: E402
 
-_FIELDS = {"reference", "seeds", "flags", "attacks", "variants"}
+_FIELDS = {"reference", "seeds", "flags", "attacks", "networks", "variants"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Study:
     seeds: tuple[int, ...]
     flags: tuple[str, ...]
     attacks: tuple[str, ...]
+    networks: str
     variants: dict[str, tuple[str, ...]]
 
     @classmethod
@@ -60,10 +64,12 @@ class Study:
         if set(found) != _FIELDS:
             raise errors.UsageError(f"{path}: expected {sorted(_FIELDS)}, received {sorted(found)}")
         variants = {name: tuple(flags) for name, flags in found.pop("variants").items()}
-        reference = found.pop("reference")
-        study = cls(reference=reference, variants=variants, **{k: tuple(v) for k, v in found.items()})
-        if study.reference not in variants or not study.seeds:
-            raise errors.UsageError(f"{path}: reference must be one of the variants, and seeds not empty")
+        texts = {name: found.pop(name) for name in ("reference", "networks")}
+        study = cls(**texts, variants=variants, **{k: tuple(v) for k, v in found.items()})
+        if study.reference not in variants or not study.seeds or study.networks not in ("best", "last"):
+            raise errors.UsageError(
+                f"{path}: reference must be one of the variants, seeds not empty, networks best or last"
+            )
         return study
 
 
@@ -74,6 +80,7 @@ class Runner:
     study: Study
     work: Path
     extra: tuple[str, ...] = ()
+    keep: Path | None = None
 
     def folder(self, variant: str, seed: int) -> Path:
         """Returns the run directory of a variant and seed."""
@@ -86,9 +93,15 @@ class Runner:
         where = [f"--seed={seed}", f"--run_dir={self.folder(variant, seed)}"]
         return [sys.executable, "-m", "fairat_tf.train", *self.study.flags, *own, *self.extra, *where]
 
-    def finished(self, variant: str, seed: int) -> bool:
-        """Returns whether the run has its evaluation."""
-        return (self.folder(variant, seed) / "evaluation" / "evaluation.json").is_file()
+    def results(self, variant: str, seed: int) -> list[Path]:
+        """Returns where the run's evaluations lie: the kept files, or its own folders; [] if unfinished."""
+        kept = sorted(self.keep.glob(f"{variant}-{seed}.*.json")) if self.keep else []
+        run = self.folder(variant, seed)
+        if kept or not (run / "MODEL_CARD.md").is_file():
+            return kept
+        if self.study.networks == "best":
+            return [run / "evaluation"]
+        return sorted(path for path in (run / "last").iterdir() if path.is_dir())
 
     def diverged(self, variant: str, seed: int) -> Path:
         """Returns the file that says that the run diverged."""
@@ -102,8 +115,9 @@ class Runner:
         """
         for seed in self.study.seeds:
             for variant in self.study.variants:
-                if not self.finished(variant, seed) and not self.diverged(variant, seed).exists():
+                if not self.results(variant, seed) and not self.diverged(variant, seed).exists():
                     self._train(variant, seed)
+                    self._keep(variant, seed)
 
     def _train(self, variant: str, seed: int) -> None:
         print(f"\n== {variant}, seed {seed}", flush=True)
@@ -115,11 +129,23 @@ class Runner:
             failure.exit_code = code if code > 0 else errors.Interrupted.exit_code
             raise failure
 
+    def _keep(self, variant: str, seed: int) -> None:
+        from fairat_tf.reporting import files
+
+        if self.keep:
+            self.keep.mkdir(parents=True, exist_ok=True)
+            for path in self.results(variant, seed):
+                name = f"{variant}-{seed}.{path.name}.json"
+                files.write_packed(files.read(path, arrays=True), self.keep / name)
+            log = self.folder(variant, seed) / "metrics.jsonl"
+            shutil.copy(log, self.keep / f"{variant}-{seed}.jsonl")
+
     def entries(self) -> list[str]:
         """Returns the arguments of `fairat_tf.compare`: the reference first, each with its finished seeds."""
         names = [self.study.reference, *(n for n in self.study.variants if n != self.study.reference)]
-        runs = {n: [str(self.folder(n, s)) for s in self.study.seeds if self.finished(n, s)] for n in names}
-        return [f"{name}={','.join(folders)}" for name, folders in runs.items() if folders]
+        found = {n: [self.results(n, seed) for seed in self.study.seeds] for n in names}
+        joined = {n: ["+".join(map(str, paths)) for paths in seeds if paths] for n, seeds in found.items()}
+        return [f"{name}={','.join(seeds)}" for name, seeds in joined.items() if seeds]
 
 
 def summary(study: Study, found: dict[str, Any], diverged: Sequence[str]) -> str:
@@ -152,20 +178,10 @@ def _report(runner: Runner) -> str:
     comparison.write(found, runner.work / "comparison")
     diverged = [p.parent.name for p in sorted(runner.work.glob("*/DIVERGED"))]
     text = summary(runner.study, found, diverged)
-    (runner.work / "summary.md").write_text(text)
+    for folder in filter(None, (runner.work, runner.keep)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.md").write_text(text)
     return text
-
-
-def _keep(runner: Runner, folder: Path) -> None:
-    """Copies what is small: each run's result and log, and the table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(runner.work / "summary.md", folder)
-    for seed in runner.study.seeds:
-        for variant in runner.study.variants:
-            if runner.finished(variant, seed):
-                run = runner.folder(variant, seed)
-                shutil.copy(run / "evaluation" / "evaluation.json", folder / f"{variant}-{seed}.json")
-                shutil.copy(run / "metrics.jsonl", folder / f"{variant}-{seed}.metrics.jsonl")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,16 +193,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("study", type=Path, help="the TOML file")
     parser.add_argument("--work", type=Path, required=True, help="where runs and tables go")
-    parser.add_argument("--keep", type=Path, help="copy results and logs into this folder at the end")
+    parser.add_argument("--keep", type=Path, help="keep results and logs in this folder")
     parser.add_argument("--table_only", action="store_true", help="train nothing; table of what is there")
     given, extra = parser.parse_known_args(argv)
     try:
-        runner = Runner(Study.read(given.study), given.work.absolute(), tuple(extra))
+        runner = Runner(Study.read(given.study), given.work.absolute(), tuple(extra), given.keep)
         if not given.table_only:
             runner.run()
         print("\n" + _report(runner))
-        if given.keep:
-            _keep(runner, given.keep)
     except errors.CommandError as error:
         print(f"study: {error}", file=sys.stderr)
         return error.exit_code
