@@ -106,7 +106,9 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
         "differences of worst class and gap are bootstrapped: rough where several classes are equally weak"
     )
     if 1 < most < 5:
-        notes.append(f"{most} seeds are few: intervals over seeds are then too narrow")
+        notes.append(f"{most} seeds are few: bootstrapped intervals over seeds are then too narrow")
+    if most > 1 and len({len(entry.seeds) for entry in entries}) == 1:
+        notes.append("t over seeds: paired in the order given, Student's interval of the seeds' differences")
     first = entries[0].results[0]["dataset"]
     return {
         "models": [
@@ -189,6 +191,9 @@ def _difference(
         change = draws[name][key] - draws[reference][key]
         value = float(points[name][key].mean() - points[reference][key].mean())
         row[key] = {"value": value, "ci95": list(percentile(change))}
+        own, base = points[name][key], points[reference][key]
+        if len(own) == len(base) > 1:
+            row[key]["t95"] = list(paired.over_pairs(own - base))
     mean = {
         m: {key: float(points[m][key].mean()) for key in ("average", "worst_class")}
         for m in (name, reference)

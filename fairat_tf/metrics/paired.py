@@ -35,6 +35,17 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def over_pairs(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Returns Student's interval for the mean of paired differences, one of each seed (two or more).
+
+    The seed is the unit: it holds for further training runs on the same test examples, also where seeds are
+    too few for a bootstrap.
+    """
+    values = np.asarray(differences, np.float64)
+    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
 def class_accuracy(flags: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns the accuracy [S, K] of flags [S, N] in [0, 1] (S seeds); NaN for classes without examples."""
     total = np.bincount(labels, minlength=num_classes).astype(np.float64)

@@ -78,6 +78,12 @@ def test_paired_bootstrap_covers_the_true_difference():
     assert np.mean(held) >= 0.95 - 0.06
 
 
+def test_the_interval_over_pairs_is_that_of_the_t_test():
+    differences = np.array([0.03, -0.01, 0.02, 0.05, 0.0])
+    expected = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    assert paired.over_pairs(differences) == pytest.approx(tuple(expected))
+
+
 def test_seeds_are_resampled_too():
     # Two seeds at 40 % and 60 %: the interval over seeds must span both, however many examples there are.
     flags = np.stack([np.arange(4000) % 10 < 4, np.arange(4000) % 10 < 6])
