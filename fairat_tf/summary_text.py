@@ -36,7 +36,7 @@ def recipe(config: Config, parts: Parts) -> str:
         f"{config.method} on {data.dataset}, seed {config.run.seed}",
         f"  data       {len(parts.train)} train, {len(parts.validation_split)} validation, "
         f"{len(parts.dataset.test)} test; {parts.dataset.num_classes} classes; batch {data.batch_size}; "
-        f"augmentation {data.weak_augmentation}",
+        f"augmentation {data.weak_augmentation}" + _mixing(data),
         f"  network    {network.network}, {parameters:,} parameters, {config.run.precision}",
         f"  attack     PGD-{attack.steps}, {attack.norm}, epsilon {_pixels(attack.epsilon)}, "
         f"step {_pixels(attack.step_size)}",
@@ -46,6 +46,10 @@ def recipe(config: Config, parts: Parts) -> str:
     if changed:
         lines.append(f"  {config.method:<10} {changed}")
     return "\n".join(_wrapped(line) for line in lines)
+
+
+def _mixing(data: Any) -> str:
+    return f", {data.mix} with chance {data.mix_probability:g}" if data.mix else ""
 
 
 def _wrapped(line: str, width: int = 79) -> str:
