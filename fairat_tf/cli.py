@@ -15,6 +15,7 @@ Nothing here imports TensorFlow, so that `--help` and a misspelt flag answer at 
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import sys
@@ -150,6 +151,7 @@ class Command:
         if "--version" in asked and "version" not in self.flags:
             print(f"fairat_tf {fairat_tf.__version__}")
             return errors.EXIT_OK
+        logging.basicConfig(format="note: %(message)s")
         try:
             arguments = self._parse(argv)
             quiet.import_tensorflow()

@@ -5,7 +5,7 @@
 
     mix = augment.get_mix("cutmix")
     images, soft_labels = mix(images, labels_onehot, seed)   # these mix two examples
-    mixing = augment.get_mixing("cutmix", num_classes=10)        # the same for training: from labels int32 [B]
+    mixing = augment.get_mixing("cutmix", num_classes=10)    # the same from labels int32 [B], for training
 
 A specification is `name[:arguments]`; steps joined by "+" are applied from left to right.
 Every augmentation is a frozen dataclass with `draw` (seed -> numbers) and `apply` (numbers -> images).

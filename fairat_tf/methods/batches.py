@@ -36,7 +36,7 @@ class Examples(NamedTuple):
     `images` and `natural` are [M, H, W, C] (after and before the attack), `labels` int32 [M],
     `present` [M] is 1, or 0 for a row that only fills the static shape; `hard` bool [B] and
     `scores` [B] say who was found hard. `soft` [M, K] as in `Batch`. `views` bool [M] tells which rows
-    are augmented views (None: none is, or it does not matter).
+    are views beside the batch's own rows (None: none is, or it does not matter).
     """
 
     images: tf.Tensor

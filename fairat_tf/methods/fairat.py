@@ -27,7 +27,9 @@ The default reading:
 With `split_bn` the augmented rows have BatchNorm statistics and affine parameters of their own
 (`methods.split_norm`): in step 5, where the views are attacked, and in step 6, where both kinds pass
 together. Scores, validation, saving and export use the main ones, those of the plain rows; the leak
-diagnostic below reads views by their own. Until there are views the second set follows the first.
+diagnostic below reads views by their own. Until there are views the second set follows the first. It needs
+`hard_combine=append`: where views replace the hard examples, the main set would be trained on easy examples
+alone, and the network that is evaluated would fail on every hard class (tried: it does).
 
 Mixed images (`--mix`) are scored by what their cross-entropy exceeds the entropy of their label by, which is
 the cross-entropy itself for a label of one class: else an even mixture would be hard by its label alone.
@@ -120,21 +122,16 @@ class FairAT(WithViews):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._refuse_views_alone()
+        if self.options.split_bn and self.options.hard_combine != "append":
+            raise ValueError(
+                "split_bn needs hard_combine=append: where views replace the hard examples, the BatchNorm that "
+                "is evaluated never sees a hard example"
+            )
         self.augmentation = augment.get(self.options.augmentation)
         if self.options.hard_score == "memory" and not self.num_examples:
             raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
         self.memory = self._state("memory", (max(self.num_examples, 1),), initial=-1.0)
         self.threshold = self._state("threshold", (), initial=float("nan"))
-
-    def _refuse_views_alone(self) -> None:
-        options = self.options
-        everyone = options.hard_choice == "all" or 1.0 in (options.hard_fraction, options.easy_fraction)
-        if options.split_bn and everyone and options.hard_combine == "replace":
-            raise ValueError(
-                "split_bn needs plain examples beside the augmented ones: give hard_combine=append, or "
-                "hard_fraction and easy_fraction below 1 and another hard_choice than all"
-            )
 
     # ---- the algorithm ----------------------------------------------------------------------------
 
@@ -158,8 +155,7 @@ class FairAT(WithViews):
             attacked = self.attacked(views, tf.gather(labels, hard.rows), view_seed, self.view_logits)  # 5
             train_on = self._combine(adversarial, attacked, hard)  # 6
         else:
-            path = self.mixed_logits(self._is_view(hard, size))
-            train_on = self.attacked(natural, labels, attack_seed, path)  # one attack on old and new views
+            train_on = self.attacked(natural, labels, attack_seed)  # one attack on old and new views
         return Examples(
             images=train_on,
             natural=natural,
@@ -168,14 +164,8 @@ class FairAT(WithViews):
             hard=chosen,
             scores=scores,
             soft=None if batch.soft is None else self._appended(labels, tf.gather(labels, hard.rows)),
-            views=self._is_view(hard, size),
+            views=self._appended(tf.zeros([size], tf.bool), hard.member),
         )
-
-    def _is_view(self, hard: Hard, size: int) -> tf.Tensor:
-        """Returns which of the rows that are trained on are augmented, bool [M]."""
-        if self.options.hard_combine == "append":
-            return tf.concat([tf.zeros([size], tf.bool), hard.member], 0)
-        return tf.tensor_scatter_nd_update(tf.zeros([size], tf.bool), hard.rows[:, None], hard.member)
 
     @property
     def not_with_mix(self) -> str:  # type: ignore[override]

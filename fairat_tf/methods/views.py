@@ -46,11 +46,6 @@ class WithViews(Method):
         split = self.split
         return None if split is None else lambda images: split.views(images, training=False)
 
-    def mixed_logits(self, views: tf.Tensor) -> LogitsFn | None:
-        """Returns the same for a batch of which `views`, bool [B], are such."""
-        split = self.split
-        return None if split is None else lambda images: split(images, views, tf.ones(views.shape))
-
     def evaluated_view_logits(self, logits_fn: LogitsFn) -> LogitsFn:
         """Returns how the evaluated network reads views: `logits_fn`, where nothing is split."""
         split = self.split_average or self.split

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from fairat_tf import attacks, exporting, methods, rng
 from fairat_tf.checkpointing import Checkpoints
-from fairat_tf.methods.batches import Batch
+from fairat_tf.methods.batches import unpack
 from fairat_tf.methods.split_norm import SplitNetwork
 from fairat_tf.training_loop import Loop, Position
 from tests import support
@@ -158,14 +158,17 @@ def test_what_cannot_be_split_is_refused():
 # ---- in FairAT ------------------------------------------------------------------------------------------
 
 READINGS = [
-    {"hard_score": "start", "loss": "trades"},
+    {"hard_score": "start", "loss": "trades", "hard_select": "mean", "easy_fraction": 0.25},
     pytest.param({}, marks=pytest.mark.slow),
-    pytest.param({"hard_reattack": False, "hard_select": "mean"}, marks=pytest.mark.slow),
-    pytest.param(
-        {"hard_combine": "append", "hard_select": "mean", "easy_fraction": 0.25}, marks=pytest.mark.slow
-    ),
+    pytest.param({"hard_reattack": False}, marks=pytest.mark.slow),
 ]
-EVERYTHING = {"split_bn": True, "awp_gamma": 0.01, "ema_decay": 0.5, "augmentation": "cutout:4"}
+EVERYTHING = {
+    "split_bn": True,
+    "hard_combine": "append",
+    "awp_gamma": 0.01,
+    "ema_decay": 0.5,
+    "augmentation": "cutout:4",
+}
 
 
 def fairat(strategy=None, steps=2, **options):
@@ -190,10 +193,8 @@ def values(variables):
 def test_the_statistics_of_a_step_are_those_of_the_plain_rows_and_of_the_views():
     method = fairat(awp_gamma=0.0)
     batch = support.batch_of(support.tiny_split())
-    examples = method.training_batch(
-        Batch(batch["image"], batch["label"], None, tf.ones(16)), step_seed(method)
-    )
-    assert examples.views.numpy().sum() == 8 and (examples.views.numpy() == examples.hard.numpy()).all()
+    examples = method.training_batch(unpack(batch), step_seed(method))
+    assert examples.views.numpy().tolist() == [False] * 16 + [True] * 8
     x = before_norm(method.network, examples.images)
     method.train_step(batch)
     for rows, norm in (
@@ -209,38 +210,33 @@ def step_seed(method):
     return rng.key(method.seed, "train_step", method.optimizer.iterations)
 
 
-@pytest.mark.parametrize("score", ["adv", "start"])
-def test_views_are_attacked_through_their_own_path_and_scored_through_the_main_one(score):
+@pytest.mark.parametrize("loss", ["cross_entropy", "trades"])
+def test_views_are_attacked_through_their_own_path_and_scored_through_the_main_one(loss):
     seen = []
 
     class Recording:
         steps = 1
         epsilon = 0.1
 
-        def __call__(self, logits_fn, images, labels, seed, epsilon=None, **_):
-            seen.append((logits_fn, np.array(images)))
-            return images
-
-        def start(self, images, seed, epsilon=None):
+        def __call__(self, logits_fn, images, labels, seed, epsilon=None, loss=None):
+            seen.append((logits_fn, np.array(images), loss))
             return images
 
     network = support.tiny_network(batch_norm=True)
-    method = support.make_method("fairat", network, attack=Recording(), split_bn=True, hard_score=score)
+    options = {"split_bn": True, "hard_combine": "append", "hard_score": "natural", "loss": loss}
+    method = support.make_method("fairat", network, attack=Recording(), **options)
     split = method.split
     split.norms[0].set_weights([w + 0.3 for w in split.norms[0].get_weights()])
     data = support.batch_of(support.tiny_split())
-    examples = method.training_batch(
-        Batch(data["image"], data["label"], None, tf.ones(16)), step_seed(method)
-    )
-    views = examples.views.numpy()
-    main, own = network(examples.natural).numpy(), split.views(examples.natural).numpy()
-    assert np.abs(main - own).max() > 0.01
-    logits_fn, images = seen[-1]
-    expected = own[views] if score == "adv" else np.where(views[:, None], own, main)
-    order = np.argsort(images.sum((1, 2, 3)))
-    wanted = examples.natural.numpy()[views] if score == "adv" else examples.natural.numpy()
-    same = np.argsort(wanted.sum((1, 2, 3)))
-    np.testing.assert_allclose(logits_fn(images).numpy()[order], expected[same], rtol=1e-4, atol=1e-5)
+    examples = method.training_batch(unpack(data), step_seed(method))
+    (main_fn, images, _), (view_fn, views, divergence) = seen[-2:]
+    np.testing.assert_array_equal(images, data["image"])
+    np.testing.assert_array_equal(views, examples.natural[16:])
+    assert np.abs(network(views) - split.views(views)).numpy().max() > 0.01
+    np.testing.assert_allclose(main_fn(images), network(images), atol=1e-5)
+    np.testing.assert_allclose(view_fn(views), split.views(views), atol=1e-5)
+    if loss == "trades":  # the attack leads away from what the views' own path predicts
+        np.testing.assert_allclose(divergence(split.views(views), None), np.zeros(8), atol=1e-5)
     z = network(data["image"]).numpy().astype(np.float64)
     cross_entropy = np.log(np.exp(z).sum(1)) - z[np.arange(16), data["label"]]
     np.testing.assert_allclose(examples.scores, cross_entropy, rtol=1e-4)
@@ -337,19 +333,19 @@ def test_what_is_saved_and_exported_is_plain_keras_with_the_main_statistics(tmp_
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), network(IMAGES, training=False), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options", [{"hard_choice": "all"}, {"hard_fraction": 1.0}, {"easy_fraction": 1.0}], ids=str
-)
-def test_split_bn_without_plain_rows_is_refused(options):
-    with pytest.raises(ValueError, match="split_bn needs plain examples"):
-        fairat(**options)
-    fairat(hard_combine="append", **options)
+def test_split_bn_where_views_replace_the_hard_examples_is_refused():
+    with pytest.raises(ValueError, match="split_bn needs hard_combine=append"):
+        fairat(hard_combine="replace")
 
 
 def test_a_network_without_batch_norm_is_refused():
     with pytest.raises(ValueError, match="split_bn needs a network with BatchNormalization"):
         methods.get("fairat")(
-            support.tiny_network(), attack=attacks.get("pgd")(), num_classes=4, split_bn=True
+            support.tiny_network(),
+            attack=attacks.get("pgd")(),
+            num_classes=4,
+            split_bn=True,
+            hard_combine="append",
         )
 
 
