@@ -124,8 +124,8 @@ class FairAT(WithViews):
         super().__init__(*args, **kwargs)
         if self.options.split_bn and self.options.hard_combine != "append":
             raise ValueError(
-                "split_bn needs hard_combine=append: where views replace the hard examples, the BatchNorm that "
-                "is evaluated never sees a hard example"
+                "split_bn needs hard_combine=append: where views replace the hard examples, the BatchNorm "
+                "that is evaluated never sees a hard example"
             )
         self.augmentation = augment.get(self.options.augmentation)
         if self.options.hard_score == "memory" and not self.num_examples:
