@@ -2,7 +2,7 @@
 
 DIR is a folder with SVHN's and CIFAR's original files, made here; `street_digits`, `celeb_a` and what a page
 takes for granted (a trained run, a saved model, evaluations) are stand-ins. Training commands go as far as a
-timed gradient pass by default, and to the end behind `slow`, with all other commands in the order of their page.
+timed gradient pass by default, and to the end behind `slow`, with all others in the order of their page.
 """
 
 import io

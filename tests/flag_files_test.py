@@ -5,6 +5,7 @@ The networks have the depth that the file names and few channels; the full width
 
 import io
 import json
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -117,6 +118,17 @@ def test_the_recipes_of_the_three_data_sets():
         assert written["weak_augmentation"] == ("none" if svhn else "crop_flip"), path.name
         assert (written["epochs"], written["batch_size"], written["weight_decay"]) == ("110", "128", "5e-4")
         assert path.name.startswith(written["dataset"]) and written["method"].split("_")[0] in path.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_header_names_source_command_time_and_figures(path):
+    header = path.read_text().partition("\n--")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert re.search(r"et al\.|Source:|Recipe:", header)
+    assert f"python -m fairat_tf.train --flagfile=flags/{path.name}" in header
+    assert re.search(r"^# Time: .*(minute|GPU)", header, re.M) and re.search(
+        r"^# Expected\b.*:", header, re.M
+    )
 
 
 @pytest.mark.parametrize("path", named(*ORIGINAL), ids=lambda path: path.stem)

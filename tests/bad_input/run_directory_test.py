@@ -1,6 +1,8 @@
 """Run directories that cannot be used, or hold another run: every byte of it has to stay."""
 
+import errno
 import fcntl
+import os
 import shutil
 
 import pytest
@@ -21,6 +23,22 @@ def test_train(words, code, told, shelf, tmp_path, monkeypatch, capsys):
     words = [*SMALL, "--run_dir={run}", *words]
     judge(run_train(filled(words, shelf, tmp_path / "run"), monkeypatch), capsys.readouterr().err, code, told)
     assert snapshot(tmp_path) == {} and snapshot(shelf) == before
+
+
+def test_no_permission_to_write(shelf, tmp_path, monkeypatch, capsys):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    real = os.mkdir
+
+    def refuse(path, *arguments, **options):  # root may write everywhere, so the refusal is played
+        if str(path).startswith(str(locked)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    code = run_train(filled(RUN, shelf, locked / "run"), monkeypatch)
+    judge(code, capsys.readouterr().err, STORAGE, "Permission denied")
+    assert not list(locked.iterdir())
 
 
 def damaged(run):
