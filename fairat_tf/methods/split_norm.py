@@ -93,12 +93,11 @@ class SplitNorm(keras.layers.Layer):
         member = tf.one_hot(kind, 2, dtype=x.dtype) * tf.cast(present, x.dtype)[:, None]
         places = list(range(1, len(x.shape) - 1))
         area = tf.cast(tf.size(x[0, ..., 0]), x.dtype)
-        total = [tf.matmul(member, tf.reduce_sum(x, places), transpose_a=True), tf.reduce_sum(member, 0)]
-        sums, count = self._shared(total)
+        sums, count = self._shared([_by_kind(member, tf.reduce_sum(x, places)), tf.reduce_sum(member, 0)])
         count = area * count[:, None]
         mean = tf.math.divide_no_nan(sums, count)
         away = tf.square(x - _wide(tf.gather(mean, kind), x))
-        squares = self._shared([tf.matmul(member, tf.reduce_sum(away, places), transpose_a=True)])[0]
+        squares = self._shared([_by_kind(member, tf.reduce_sum(away, places))])[0]
         variance = tf.math.divide_no_nan(squares, count)
         self._move(mean, variance, count)
         return mean, variance
@@ -113,6 +112,11 @@ class SplitNorm(keras.layers.Layer):
             for variable, now in ((norm.moving_mean, mean[i]), (norm.moving_variance, variance[i])):
                 old = tf.cast(tf.convert_to_tensor(variable), mean.dtype)
                 variable.assign(tf.cast(keep * old + (1.0 - keep) * now, variable.dtype))
+
+
+def _by_kind(member: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of rows [M, C] over the members of each kind, [2, C]; a matmul may round more."""
+    return tf.reduce_sum(member[:, :, None] * rows[:, None, :], 0)
 
 
 def _wide(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,8 @@ def class_sums(values: tf.Tensor, labels: tf.Tensor, num_classes: int) -> tf.Ten
     With label distributions [B, K] each example counts for every class by its share.
     """
     if labels.dtype.is_floating:
-        return tf.tensordot(labels, values, [[0], [0]])
+        shares = tf.reshape(labels, [-1, num_classes] + [1] * (len(values.shape) - 1))
+        return tf.reduce_sum(shares * values[:, None], 0)
     return tf.math.unsorted_segment_sum(values, labels, num_classes)
 
 
@@ -24,7 +25,7 @@ def class_values(values: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     With label distributions [B, K] it is the mean of the values under the distribution.
     """
     if labels.dtype.is_floating:
-        return tf.linalg.matvec(tf.cast(labels, values.dtype), values)
+        return tf.reduce_sum(tf.cast(labels, values.dtype) * values, -1)
     return tf.gather(values, labels)
 
 
