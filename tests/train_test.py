@@ -174,6 +174,7 @@ def test_tensorboard_shows_classes_in_one_chart_confusion_and_hparams(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder, _, _ = finished
+    assert len(list((folder / "tensorboard").iterdir())) <= 2  # one for each time that the command was given
     tags = set()
     for path in (folder / "tensorboard").iterdir():
         accumulator = EventAccumulator(str(path), size_guidance={"tensors": 0})
