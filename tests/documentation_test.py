@@ -27,7 +27,7 @@ from tests import support
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 GUIDES = [page for page in PAGES if page.name == "README.md" or page.parent == ROOT / "docs"]
-PROGRAMS = {"tensorboard", "pip", "git", "cd", "bazel", "export"}  # known, and not ours to parse
+PROGRAMS = {"tensorboard", "pip", "git", "cd", "bazel", "export", "source"}  # known, and not ours to parse
 SMALL = ["--attack_steps=1", "--validation_steps=1", "--epochs=1", "--notensorboard", "--width=4"]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
