@@ -25,6 +25,9 @@ from fairat_tf.config import Config
 from fairat_tf.objectives import losses
 
 _SAMPLE = 32  # examples with which the time is estimated
+_FEW = (
+    20  # validation images of a class below which a person is told: a class's accuracy moves in steps of 5 %
+)
 
 
 def recipe(config: Config, parts: Parts) -> str:
@@ -45,7 +48,19 @@ def recipe(config: Config, parts: Parts) -> str:
     ]
     if changed:
         lines.append(f"  {config.method:<10} {changed}")
+    lines += _few_to_choose_by(parts)
     return "\n".join(_wrapped(line) for line in lines)
+
+
+def _few_to_choose_by(parts: Parts) -> list[str]:
+    counts = parts.validation_split.counts(parts.dataset.num_classes)
+    if counts.min() >= _FEW:
+        return []
+    name = parts.dataset.class_names[counts.argmin()]
+    return [
+        f"  note       {counts.min()} validation images of {name}: chance has a say in which epoch is the "
+        "best; a larger --validation_fraction helps"
+    ]
 
 
 def _mixing(data: Any) -> str:

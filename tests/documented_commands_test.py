@@ -19,8 +19,7 @@ import fairat_tf
 from fairat_tf import evaluate, picture, train
 from fairat_tf.data.dataset import NO_YES, Dataset, Split
 from tests import support
-from tests.documentation_test import ALL, added, command_of, main_of, title  # noqa: F401
-from tests.flag_files_test import originals  # noqa: F401
+from tests.documented import ALL, command_of, main_of, title
 
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {
@@ -73,7 +72,7 @@ def stand_ins(monkeypatch):
 
 
 @pytest.fixture
-def desk(tmp_path, originals, monkeypatch):  # noqa: F811
+def desk(tmp_path, originals, monkeypatch):
     """A folder in which the commands are given, with what they take for granted."""
     (tmp_path / "flags").symlink_to(ROOT / "flags")
     shutil.copytree(ROOT / "docs/results", tmp_path / "docs/results")
@@ -107,7 +106,7 @@ def run_training(words, folder, monkeypatch, *more):
 
 
 @pytest.mark.parametrize(("page", "words"), of("train"), ids=title)
-def test_training_commands_begin(page, words, desk, added, monkeypatch, capsys):  # noqa: F811
+def test_training_commands_begin(page, words, desk, added, monkeypatch, capsys):
     if "folder:birds" in " ".join(words) or "npz:" in " ".join(words):
         return  # tests/documentation_test.py trains to the end
     code = run_training(words, desk, monkeypatch, "--dry_run")
@@ -157,7 +156,7 @@ def taken_for_granted(page, folder, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("page", sorted({page for page, _ in COMMANDS}), ids=title)
-def test_all_commands_of_a_page_in_order(page, desk, added, monkeypatch, capsys):  # noqa: F811
+def test_all_commands_of_a_page_in_order(page, desk, added, monkeypatch, capsys):
     if page.name == "own_data.md":
         pytest.skip("tests/documentation_test.py carries it out")
     taken_for_granted(page, desk, monkeypatch)

@@ -3,17 +3,14 @@
 The networks have the depth that the file names and few channels; the full width stands behind `slow`.
 """
 
-import io
 import json
 import re
 import sys
-import tarfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-import scipy.io
 
 from fairat_tf import assembly, flags_lib, train
 from fairat_tf.training_loop import Position
@@ -31,43 +28,6 @@ def flags_of(path):
 
 def named(*data_sets):
     return [path for path in FILES if flags_of(path)["dataset"] in data_sets]
-
-
-def svhn_file(path, size, generator):
-    images = generator.integers(0, 256, (32, 32, 3, size)).astype(np.uint8)
-    scipy.io.savemat(path, {"X": images, "y": (np.arange(size) % 10 + 1)[:, None]})
-
-
-def cifar_archive(folder, inner, parts, names, classes, generator):
-    """Writes the binary archive: for each part (file, size) records of label bytes and 3072 pixels."""
-    with tarfile.open(folder / f"{inner[0]}.tar.gz", "w:gz") as tar:
-        for name, size in parts:
-            fine = np.arange(size, dtype=np.uint8)[:, None] % classes
-            pixels = generator.integers(0, 256, (size, 3072)).astype(np.uint8)
-            labels = [fine] if classes == 10 else [fine // 5, fine]
-            content = np.concatenate([*labels, pixels], 1).tobytes()
-            entry = tarfile.TarInfo(f"{inner[1]}/{name}")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-        text = "\n".join(f"name{i}" for i in range(classes)).encode()
-        entry = tarfile.TarInfo(f"{inner[1]}/{names}")
-        entry.size = len(text)
-        tar.addfile(entry, io.BytesIO(text))
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory):
-    """A folder with SVHN's two .mat files and both CIFAR archives; every class has two examples or more."""
-    folder, generator = tmp_path_factory.mktemp("originals"), np.random.default_rng(0)
-    for split in ("train", "test"):
-        svhn_file(folder / f"{split}_32x32.mat", 20, generator)
-    batches = [(f"data_batch_{i}.bin", 10) for i in range(1, 6)]
-    place = ("cifar-10-binary", "cifar-10-batches-bin")
-    cifar_archive(folder, place, [*batches, ("test_batch.bin", 20)], "batches.meta.txt", 10, generator)
-    place = ("cifar-100-binary", "cifar-100-binary")
-    parts = [("train.bin", 200), ("test.bin", 100)]
-    cifar_archive(folder, place, parts, "fine_label_names.txt", 100, generator)
-    return folder
 
 
 def words(path, folder, *more):

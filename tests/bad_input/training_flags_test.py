@@ -70,6 +70,11 @@ CASES = [
 ]  # fmt: skip
 
 
+def test_every_case_has_a_name_of_its_own():
+    names = [name for name, *_ in CASES]
+    assert len(names) == len(set(names)) >= 60
+
+
 @pytest.mark.parametrize(("words", "code", "told"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_train(words, code, told, shelf, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
