@@ -29,7 +29,7 @@ With `split_bn` the augmented rows have BatchNorm statistics and affine paramete
 together. Scores, validation, saving and export use the main ones, those of the plain rows; the leak
 diagnostic below reads views by their own. Until there are views the second set follows the first. It needs
 `hard_combine=append`: where views replace the hard examples, the main set is trained on easy examples
-alone, and the evaluated network fails on a class that is hard (tried on three drawn classes: one stayed at 0).
+alone, and the evaluated network fails on a hard class (tried on three drawn classes: one stayed at 0).
 
 Mixed images (`--mix`) are scored by what their cross-entropy exceeds the entropy of their label by, which is
 the cross-entropy itself for a label of one class: else an even mixture would be hard by its label alone.
