@@ -44,6 +44,7 @@ class Parts:
     strategy: tf.distribute.Strategy
     method: Method
     weak: Any
+    mix: Any
 
     @property
     def steps(self) -> int:
@@ -59,6 +60,7 @@ class Parts:
             epoch=position.epoch,
             first_step=position.step,
             augment=self.weak,
+            mix=self.mix,
         )
 
     def validation(self) -> tf.data.Dataset:
@@ -110,11 +112,14 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
         network = make_network(config, dataset, synchronized_bn=strategy.num_replicas_in_sync > 1)
         method = make_method(config, network, dataset.num_classes, len(train))
         method.compile(optimizer=make_optimizer(config, steps), jit_compile=config.run.jit_compile)
-        method.optimizer.build(network.trainable_variables)
+        method.optimizer.build(method.training_network.trainable_variables)
     if method.fine_tunes and not config.network.init_from:
         logging.warning("%s is meant to start from a trained network: --init_from=RUN", config.method)
     weak = augment.get(config.data.weak_augmentation)
-    return Parts(config, dataset, train, validation, strategy, method, weak)
+    mix = augment.get_mixing(config.data.mix, dataset.num_classes, config.data.mix_probability)
+    if mix is not None and method.not_with_mix:
+        raise ValueError(f"mix={config.data.mix} does not go with {method.not_with_mix}")
+    return Parts(config, dataset, train, validation, strategy, method, weak, mix)
 
 
 def _splits(config: Config, dataset: Dataset) -> tuple[Split, Split]:

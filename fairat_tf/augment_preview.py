@@ -32,7 +32,7 @@ with COMMAND.group("Images") as _values:
     flags.DEFINE_string(
         "dataset",
         "",
-        "Data set whose first training images are shown; empty: generated.",
+        "Data set of which the first training images of each class are shown in turn; empty: generated.",
         flag_values=_values,
     )
     flags.DEFINE_string("data_dir", "", "Where the data set lies.", flag_values=_values)
@@ -44,7 +44,7 @@ with COMMAND.group("Output") as _values:
 
 
 def load_images(dataset: str, data_dir: str, count: int) -> np.ndarray:
-    """Returns uint8 [N, H, W, C]: the first `count` training images, or generated ones without a data set.
+    """Returns uint8 [N, H, W, C]: `count` training images, classes in turn; without a data set drawn ones.
 
     Raises:
       errors.DataError: the data set is missing or unreadable.
@@ -57,9 +57,18 @@ def load_images(dataset: str, data_dir: str, count: int) -> np.ndarray:
     from fairat_tf import data
 
     try:
-        return data.load(dataset, data_dir=data_dir).train.images[:count]
+        train = data.load(dataset, data_dir=data_dir).train
     except data.DataError as error:
         raise errors.DataError(str(error)) from error
+    return train.images[in_turn(train.labels)[:count]]
+
+
+def in_turn(labels: np.ndarray) -> np.ndarray:
+    """Returns the rows in the order: first of each class, second of each class, and so on."""
+    by_class = np.argsort(labels, kind="stable")
+    place = np.empty_like(by_class)
+    place[by_class] = np.arange(len(labels)) - np.searchsorted(labels[by_class], labels[by_class])
+    return np.lexsort((labels, place))
 
 
 def main(values: flags.FlagValues, arguments: list[str]) -> None:

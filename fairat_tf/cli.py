@@ -15,6 +15,7 @@ Nothing here imports TensorFlow, so that `--help` and a misspelt flag answer at 
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 from absl import flags
+from absl import logging as absl_logging
 
 import fairat_tf
 from fairat_tf import errors, lookup, quiet
@@ -150,6 +152,8 @@ class Command:
         if "--version" in asked and "version" not in self.flags:
             print(f"fairat_tf {fairat_tf.__version__}")
             return errors.EXIT_OK
+        logging.basicConfig(format="note: %(message)s")
+        absl_logging.set_verbosity(absl_logging.ERROR)  # TFDS' talk of its folders
         try:
             arguments = self._parse(argv)
             quiet.import_tensorflow()

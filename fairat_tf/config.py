@@ -95,6 +95,12 @@ class Data:
     limit_test: int = option(0, "use this many test examples; 0 means all", low=0)
     batch_size: int = option(128, "examples in a step, over all devices", low=1)
     weak_augmentation: str = option(None, "augmentation of every training image, before any attack", kind=str)
+    mix: str = option(
+        "", "mix pairs of training images and their labels, after it: mixup[:alpha] or cutmix[:alpha]"
+    )
+    mix_probability: float = option(
+        1.0, "chance of each training image to be mixed", low=0.0, high=1.0, open_low=True
+    )
 
 
 @dataclasses.dataclass(frozen=True)

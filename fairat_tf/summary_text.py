@@ -26,6 +26,7 @@ from fairat_tf.objectives import losses
 
 _SAMPLE = 32  # examples with which the time is estimated first
 _QUICK = 0.5  # seconds; where the first estimate of a whole batch is below, it is measured
+_FEW = 20  # validation images of a class below which a person is told: accuracy moves in steps of 5 %
 
 
 def recipe(config: Config, parts: Parts) -> str:
@@ -37,7 +38,7 @@ def recipe(config: Config, parts: Parts) -> str:
         f"{config.method} on {data.dataset}, seed {config.run.seed}",
         f"  data       {len(parts.train)} train, {len(parts.validation_split)} validation, "
         f"{len(parts.dataset.test)} test; {parts.dataset.num_classes} classes; batch {data.batch_size}; "
-        f"augmentation {data.weak_augmentation}",
+        f"augmentation {data.weak_augmentation}" + _mixing(data),
         f"  network    {network.network}, {parameters:,} parameters, {config.run.precision}",
         f"  attack     PGD-{attack.steps}, {attack.norm}, epsilon {_pixels(attack.epsilon)}, "
         f"step {_pixels(attack.step_size)}",
@@ -46,7 +47,23 @@ def recipe(config: Config, parts: Parts) -> str:
     ]
     if changed:
         lines.append(f"  {config.method:<10} {changed}")
+    lines += _few_to_choose_by(parts)
     return "\n".join(_wrapped(line) for line in lines)
+
+
+def _few_to_choose_by(parts: Parts) -> list[str]:
+    counts = parts.validation_split.counts(parts.dataset.num_classes)
+    if counts.min() >= _FEW:
+        return []
+    name = parts.dataset.class_names[counts.argmin()]
+    return [
+        f"  note       {counts.min()} validation images of {name}: chance has a say in which epoch is the "
+        "best; a larger --validation_fraction helps"
+    ]
+
+
+def _mixing(data: Any) -> str:
+    return f", {data.mix} with chance {data.mix_probability:g}" if data.mix else ""
 
 
 def _wrapped(line: str, width: int = 79) -> str:

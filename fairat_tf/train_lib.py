@@ -131,7 +131,8 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
     progress = Progress(history)
     callbacks = [history, MethodHooks(history), progress, RunLog(run, history), best]
     if config.run.tensorboard:
-        callbacks += [_board(parts, run, history), HardGallery(run / "tensorboard", _sample_batch(parts))]
+        board = _board(parts, run, history)
+        callbacks += [board, HardGallery(board, _sample_batch(parts))]
     callbacks.append(LastNetworks(run / "last", config.run.keep_last))
     checkpoints = Checkpoints(run / "checkpoints", method.state)
     if checkpoints.generations() and not config.run.resume:

@@ -61,3 +61,21 @@ def tfds_cifar10() -> Path:
     if not (folder / "cifar10").is_dir():
         pytest.skip(f"no CIFAR-10 in {folder}; FAIRAT_TF_TEST_DATA names a TFDS directory that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with SVHN's and CIFAR's original files, small, as for `--data_dir`."""
+    from tests import original_files
+
+    folder = tmp_path_factory.mktemp("originals")
+    original_files.write(folder)
+    return folder
+
+
+@pytest.fixture
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method and the attack of docs/adding_*.md, as if their files and lines were in the package."""
+    from tests import documented
+
+    documented.add_recipes(tmp_path, monkeypatch)

@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,67 +19,32 @@ import tensorflow as tf
 from absl import flags
 
 import fairat_tf
-from fairat_tf import attacks, cli, flags_lib, methods, rng, train
+from fairat_tf import attacks, methods, rng, train
 from fairat_tf.data.dataset import Dataset
 from tests import support
+from tests.documented import (
+    ALL,
+    BLOCK,
+    LINK,
+    PAGES,
+    ROOT,
+    blocks,
+    command_of,
+    commands,
+    main_of,
+    parse,
+    recipe_of,
+    title,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 GUIDES = [page for page in PAGES if page.name == "README.md" or page.parent == ROOT / "docs"]
-PROGRAMS = {"tensorboard", "pip", "git", "cd", "bazel", "export"}  # known, and not ours to parse
+PROGRAMS = {"tensorboard", "pip", "git", "cd", "bazel", "export", "source"}  # known, and not ours to parse
 SMALL = ["--attack_steps=1", "--validation_steps=1", "--epochs=1", "--notensorboard", "--width=4"]
-
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-_LINK = re.compile(r"\]\(([^)\s]+)\)")
-
-
-def blocks(page, language):
-    return [body for name, body in _BLOCK.findall(page.read_text()) if name == language]
-
-
-def commands(page):
-    """Returns the command lines of a page as lists of words: those in fences, and indented ones."""
-    text = page.read_text()
-    fenced = "\n".join(body for name, body in _BLOCK.findall(text) if name in ("", "sh"))
-    indented = "\n".join(re.findall(r"^    (?=python -m|\./tools/)(.*)$", _BLOCK.sub("", text), re.M))
-    lines = re.sub(r"\\\n\s*", " ", f"{fenced}\n{indented}").splitlines()
-    ours = [line for line in lines if line.startswith(("python -m fairat_tf", "./tools/"))]
-    return [shlex.split(line, comments=True) for line in ours]
 
 
 def sh_lines(page):
     text = re.sub(r"\\\n\s*", " ", "\n".join(blocks(page, "sh")))
     return [words for words in (shlex.split(line, comments=True) for line in text.splitlines()) if words]
-
-
-def command_of(module, argv):
-    """Returns the `cli.Command` of a module of the package."""
-    if module == "train":
-        return flags_lib.training_command(argv)
-    name = {"data": "data.__main__"}.get(module, module)
-    return importlib.import_module(f"fairat_tf.{name}").COMMAND
-
-
-def parse(words):
-    """Parses `python -m fairat_tf.X ...` by X's own flags; anything wrong raises."""
-    module = words[2].removeprefix("fairat_tf.")
-    argv = [module, *(word for word in words[3:] if word != "...")]
-    if module == "evaluate" and "..." in words:
-        argv += ["--model=m", "--dataset=d"]
-    if "--help" in argv:
-        return command_of(module, argv).help_text()
-    command: cli.Command = command_of(module, argv)
-    command.flags.unparse_flags()
-    rest = command.flags(argv)[1:]
-    assert not rest or command.arguments, f"{module} takes no {rest}"
-    return flags_lib.config_from(command.flags) if module == "train" else None
-
-
-ALL = [(page, words) for page in PAGES for words in commands(page)]
-
-
-def title(value):
-    return value.name if isinstance(value, Path) else " ".join(value)[:90]
 
 
 @pytest.mark.parametrize(("page", "words"), ALL, ids=title)
@@ -119,7 +83,7 @@ def test_there_are_commands_of_every_program():
 
 @pytest.mark.parametrize("page", PAGES, ids=title)
 def test_relative_links_lead_to_files(page):
-    targets = _LINK.findall(_BLOCK.sub("", page.read_text()))
+    targets = LINK.findall(BLOCK.sub("", page.read_text()))
     local = [t.partition("#")[0] for t in targets if not re.match(r"[a-z]+:|#", t)]
     missing = [target for target in local if not (page.parent / target).exists()]
     assert not missing, f"{page.relative_to(ROOT)} links to {missing}"
@@ -168,12 +132,6 @@ def run_in(folder, words, monkeypatch):
     return command_of(words[2].removeprefix("fairat_tf."), argv).run(main_of(words[2]), argv)
 
 
-def main_of(module):
-    if module == "fairat_tf.data":
-        return importlib.import_module("fairat_tf.data.__main__").show
-    return importlib.import_module(module).main
-
-
 def test_own_data_from_the_files_to_the_evaluation(tmp_path, monkeypatch, capsys):
     page = ROOT / "docs/own_data.md"
     monkeypatch.chdir(tmp_path)
@@ -204,30 +162,6 @@ def test_the_tags_of_the_tensorboard_page_exist():
     classwise = {metric.name for metric in (*method.train_metrics, *method.validation_metrics)}
     charts = re.findall(r"`(\w+) by class`", (ROOT / "docs/tensorboard.md").read_text())
     assert charts and set(charts) <= classwise
-
-
-def recipe_of(page):
-    """Returns (module name, its text, table line) of a page that shows how to add something."""
-    codes = blocks(ROOT / "docs" / page, "python")
-    (text,) = [code for code in codes if code.startswith('"""')]
-    (line,) = [code for code in codes if re.match(r' +"[\w-]+": "fairat_tf', code)]
-    ((_, target),) = ast.literal_eval(f"{{{line}}}").items()
-    return target.partition(":")[0], text, line
-
-
-@pytest.fixture
-def added(tmp_path, monkeypatch):
-    """The method and the attack of the two pages, as if their files and lines were in the package."""
-    for page, table in (("adding_a_method.md", methods.TABLE), ("adding_an_attack.md", attacks.TABLE)):
-        name, text, line = recipe_of(page)
-        path = tmp_path / f"{name}.py"
-        path.write_text(text)
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        for key, target in ast.literal_eval(f"{{{line}}}").items():
-            monkeypatch.setitem(table._entries, key, target)
 
 
 def trained(name, **options):

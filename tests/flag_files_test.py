@@ -3,16 +3,14 @@
 The networks have the depth that the file names and few channels; the full width stands behind `slow`.
 """
 
-import io
 import json
+import re
 import sys
-import tarfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-import scipy.io
 
 from fairat_tf import assembly, flags_lib, train
 from fairat_tf.training_loop import Position
@@ -30,43 +28,6 @@ def flags_of(path):
 
 def named(*data_sets):
     return [path for path in FILES if flags_of(path)["dataset"] in data_sets]
-
-
-def svhn_file(path, size, generator):
-    images = generator.integers(0, 256, (32, 32, 3, size)).astype(np.uint8)
-    scipy.io.savemat(path, {"X": images, "y": (np.arange(size) % 10 + 1)[:, None]})
-
-
-def cifar_archive(folder, inner, parts, names, classes, generator):
-    """Writes the binary archive: for each part (file, size) records of label bytes and 3072 pixels."""
-    with tarfile.open(folder / f"{inner[0]}.tar.gz", "w:gz") as tar:
-        for name, size in parts:
-            fine = np.arange(size, dtype=np.uint8)[:, None] % classes
-            pixels = generator.integers(0, 256, (size, 3072)).astype(np.uint8)
-            labels = [fine] if classes == 10 else [fine // 5, fine]
-            content = np.concatenate([*labels, pixels], 1).tobytes()
-            entry = tarfile.TarInfo(f"{inner[1]}/{name}")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-        text = "\n".join(f"name{i}" for i in range(classes)).encode()
-        entry = tarfile.TarInfo(f"{inner[1]}/{names}")
-        entry.size = len(text)
-        tar.addfile(entry, io.BytesIO(text))
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory):
-    """A folder with SVHN's two .mat files and both CIFAR archives; every class has two examples or more."""
-    folder, generator = tmp_path_factory.mktemp("originals"), np.random.default_rng(0)
-    for split in ("train", "test"):
-        svhn_file(folder / f"{split}_32x32.mat", 20, generator)
-    batches = [(f"data_batch_{i}.bin", 10) for i in range(1, 6)]
-    place = ("cifar-10-binary", "cifar-10-batches-bin")
-    cifar_archive(folder, place, [*batches, ("test_batch.bin", 20)], "batches.meta.txt", 10, generator)
-    place = ("cifar-100-binary", "cifar-100-binary")
-    parts = [("train.bin", 200), ("test.bin", 100)]
-    cifar_archive(folder, place, parts, "fine_label_names.txt", 100, generator)
-    return folder
 
 
 def words(path, folder, *more):
@@ -117,6 +78,17 @@ def test_the_recipes_of_the_three_data_sets():
         assert written["weak_augmentation"] == ("none" if svhn else "crop_flip"), path.name
         assert (written["epochs"], written["batch_size"], written["weight_decay"]) == ("110", "128", "5e-4")
         assert path.name.startswith(written["dataset"]) and written["method"].split("_")[0] in path.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_header_names_source_command_time_and_figures(path):
+    header = path.read_text().partition("\n--")[0]
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert re.search(r"et al\.|Source:|Recipe:", header)
+    assert f"python -m fairat_tf.train --flagfile=flags/{path.name}" in header
+    assert re.search(r"^# Time: .*(minute|GPU)", header, re.M) and re.search(
+        r"^# Expected\b.*:", header, re.M
+    )
 
 
 @pytest.mark.parametrize("path", named(*ORIGINAL), ids=lambda path: path.stem)

@@ -23,7 +23,8 @@ LEVELS = {
         "training_loop",
     ],
     "command line": [
-        "augment_preview", "cli", "compare", "evaluate", "flags_lib", "selftest", "train", "verify",
+        "augment_preview", "cli", "compare", "evaluate", "flags_lib", "picture", "selftest", "train",
+        "verify",
     ],
 }  # fmt: skip
 LEVEL = {unit: level for level, units in enumerate(LEVELS.values()) for unit in units}

@@ -44,7 +44,7 @@ def make_method(name, network=None, steps=2, learning_rate=0.05, attack=None, **
     attack = attack or attacks.get("pgd")(epsilon=0.1, step_size=0.05, steps=steps)
     method = methods.get(name)(network, attack=attack, num_classes=network.output_shape[-1], **options)
     method.compile(optimizer=SGD(learning_rate, momentum=0.9, weight_decay=1e-3))
-    method.optimizer.build(network.trainable_variables)
+    method.optimizer.build(method.training_network.trainable_variables)
     return method
 
 

@@ -1,8 +1,10 @@
 """The whole program, as a user starts it, on small files in the data sets' original formats."""
 
+import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -140,10 +142,43 @@ def test_best_network_loads_with_keras_alone_and_equals_the_export(finished):
     np.testing.assert_allclose(served, logits, atol=1e-5)
 
 
+def test_the_model_card_says_what_was_done_and_its_code_loads_the_model(finished):
+    folder, _, _ = finished
+    card = (folder / "MODEL_CARD.md").read_text()
+    headings = re.findall(r"^## (.*)$", card, re.M)
+    told = ["Data", "Threat model", "Result by class (test split)", "Limits", "How to load", "Recipe"]
+    assert headings == [*told, "Environment"]
+    assert "100 training and 20 validation images of 32x32x3" in card and "(8/255), white box" in card
+    result = json.loads((folder / "evaluation/evaluation.json").read_text())
+    for name in "0123456789":
+        values = [100 * attack["per_class"][name]["accuracy"] for attack in result["attacks"].values()]
+        (row,) = re.findall(rf"^\| {name} \| (.*) \|$", card, re.M)
+        assert [cell.split()[0] for cell in row.split(" | ")] == [f"{value:.1f}" for value in values]
+    worst = result["attacks"]["pgd20"]["worst_class"]
+    assert re.search(rf"worst class.*{100 * worst['accuracy']:.1f} \(.*\) {worst['name']} \|", card)
+    assert "| seed | 0 |" in card and "| hard_fraction | 0.5 |" in card and '"tensorflow' in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    images = np.full((2, 32, 32, 3), 0.5, np.float32)
+    names = {"images": tf.constant(images), "pixels": tf.constant(np.full((2, 32, 32, 3), 128, np.uint8))}
+    with contextlib.chdir(folder):
+        exec(code, names)
+    logits = names["network"](images)
+    np.testing.assert_allclose(names["served"].serve(images), logits, atol=1e-5)
+    np.testing.assert_allclose(names["served"].probabilities(images), tf.nn.softmax(logits), atol=1e-5)
+
+
+def test_the_environment_of_the_run_is_kept(finished):
+    folder, _, _ = finished
+    facts = json.loads((folder / "environment.json").read_text())
+    assert facts["packages"]["keras"] == keras.__version__ and facts["python"].startswith("3.")
+    assert "--dataset=svhn" in facts["command"] and facts["devices"]
+
+
 def test_tensorboard_shows_classes_in_one_chart_confusion_and_hparams(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder, _, _ = finished
+    assert len(list((folder / "tensorboard").iterdir())) <= 2  # one for each time that the command was given
     tags = set()
     for path in (folder / "tensorboard").iterdir():
         accumulator = EventAccumulator(str(path), size_guidance={"tensors": 0})

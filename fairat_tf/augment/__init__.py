@@ -5,12 +5,14 @@
 
     mix = augment.get_mix("cutmix")
     images, soft_labels = mix(images, labels_onehot, seed)   # these mix two examples
+    mixing = augment.get_mixing("cutmix", num_classes=10)    # the same from labels int32 [B], for training
 
 A specification is `name[:arguments]`; steps joined by "+" are applied from left to right.
 Every augmentation is a frozen dataclass with `draw` (seed -> numbers) and `apply` (numbers -> images).
 """
 
 from fairat_tf.augment.base import Augmentation, Chain, Mix, build
+from fairat_tf.augment.mixing import Mixing
 from fairat_tf.lookup import Table
 
 AUGMENTATIONS = Table(
@@ -83,3 +85,19 @@ def get_mix(spec: str) -> Mix:
       ValueError: as for `get`.
     """
     return build(MIXES, spec.strip())
+
+
+def get_mixing(spec: str, num_classes: int, probability: float = 1.0) -> Mixing | None:
+    """Returns what mixes training batches: (images, labels int [B], seed) -> (images, soft labels [B, K]).
+
+    Args:
+      spec: as for `get_mix`; for "" the result is None: nothing is mixed.
+      num_classes: K.
+      probability: chance of each example to be mixed, in (0, 1].
+
+    Raises:
+      ValueError: as for `get`, or a probability outside (0, 1].
+    """
+    if not spec:
+        return None
+    return Mixing(get_mix(spec), probability, num_classes)

@@ -55,8 +55,9 @@ class Augmentation(abc.ABC):
 class Mix(abc.ABC):
     """Mixes each example with a partner of the same batch, images and labels alike.
 
-    The partner is drawn among the rows at hand: inside a replica, among the replica's own rows. So
-    partners, unlike everything else that is drawn, depend on how a batch is divided over replicas.
+    The partner is drawn among the rows at hand. Training mixes the global batch, before it is divided over
+    replicas (`data.pipeline`), so that partners do not depend on their number; a call inside a replica
+    would find partners among the replica's own rows.
     """
 
     @abc.abstractmethod

@@ -1,6 +1,7 @@
 """MixUp and CutMix: each example is mixed with a partner, images and labels alike.
 
     images, soft_labels = CutMix()(images, tf.one_hot(labels, 10), seed)
+    images, soft_labels = Mixing(CutMix(), probability=0.5, num_classes=10)(images, labels, seed)
 
 See `base.Mix` for who can be a partner.
 """
@@ -11,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from fairat_tf import rng
-from fairat_tf.augment.base import Mix, Parameters, image_shape_of
+from fairat_tf.augment.base import Mix, Parameters, batch_size_of, image_shape_of
 from fairat_tf.augment.erase import in_box
 
 _HALVINGS = 24
@@ -120,3 +121,32 @@ class CutMix(Mix):
 def _span(centre: tf.Tensor, side: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     half = tf.cast(side * size, tf.int32) // 2
     return tf.clip_by_value(centre - half, 0, size), tf.clip_by_value(centre + half, 0, size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixing:
+    """Mixes a share of the examples, from class numbers to label distributions: what training takes.
+
+    Each example is mixed with the chance `probability`, by a draw of its own, and keeps its image and a
+    one-hot label otherwise; its partner is any row of the batch, mixed or not. (The authors of CutMix decide
+    once for each batch.)
+
+    Raises:
+      ValueError: `probability` outside (0, 1].
+    """
+
+    mix: Mix
+    probability: float
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.probability <= 1.0:
+            raise ValueError(f"mix_probability must be in (0, 1]; received {self.probability!r}")
+
+    def __call__(self, images: tf.Tensor, labels: tf.Tensor, seed: rng.Seed) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns (images [B, H, W, C], label distributions float32 [B, K]) for labels int [B]."""
+        one_hot = tf.one_hot(labels, self.num_classes)
+        mixed, soft = self.mix(images, one_hot, seed)
+        drawn = rng.uniform(rng.fold(seed, "whom"), [batch_size_of(images)])
+        whom = drawn < self.probability
+        return tf.where(whom[:, None, None, None], mixed, images), tf.where(whom[:, None], soft, one_hot)

@@ -19,7 +19,7 @@ from fairat_tf.callbacks.pictures import confusion_picture
 
 
 class Board(keras.callbacks.Callback):
-    """Writes one event file below `log_dir`.
+    """Writes one event file below `log_dir`; others may use its `writer` while training goes on.
 
     Args:
       log_dir: directory for the event file.
@@ -38,15 +38,15 @@ class Board(keras.callbacks.Callback):
         super().__init__()
         self._log_dir, self._history = log_dir, history
         self._configuration, self._hyper_parameters = configuration, hyper_parameters or {}
-        self._writer: Any = None
+        self.writer: Any = None
         self._layout_written = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the event file and writes what does not change."""
         from tensorboard.plugins.hparams import api as hparams
 
-        self._writer = tf.summary.create_file_writer(str(self._log_dir))
-        with self._writer.as_default(step=0):
+        self.writer = tf.summary.create_file_writer(str(self._log_dir))
+        with self.writer.as_default(step=0):
             indented = "\n".join("    " + line for line in self._configuration.splitlines())
             tf.summary.text("configuration", indented)
             if self._hyper_parameters:
@@ -54,7 +54,7 @@ class Board(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes the epoch."""
-        with self._writer.as_default(step=epoch):
+        with self.writer.as_default(step=epoch):
             for name, value in (logs or {}).items():
                 split, short = ("validation", name[4:]) if name.startswith("val_") else ("train", name)
                 tf.summary.scalar(f"{split}/{short}", float(value))
@@ -64,11 +64,11 @@ class Board(keras.callbacks.Callback):
                 picture = confusion_picture(self._history.confusion, self._history.class_names)
                 tf.summary.image("adversarial confusion (validation)", picture[None])
         self._write_layout()
-        self._writer.flush()
+        self.writer.flush()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Closes the event file."""
-        self._writer.close()
+        self.writer.close()
 
     def _write_layout(self) -> None:
         if self._layout_written:
@@ -92,7 +92,7 @@ class Board(keras.callbacks.Callback):
         ]
         layout = summary.pb(layout_pb2.Layout(category=categories))
         tensor = tf.constant(layout.value[0].tensor.string_val[0])
-        with self._writer.as_default(step=0):
+        with self.writer.as_default(step=0):
             tf.summary.write(layout.value[0].tag, tensor, metadata=_metadata(layout))
         self._layout_written = True
 

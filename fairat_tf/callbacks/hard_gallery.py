@@ -1,9 +1,8 @@
 """Shows in TensorBoard which examples were hard, and what augmentation made of them.
 
-model.fit(batches, callbacks=[HardGallery(log_dir, batch)])
+model.fit(batches, callbacks=[board, HardGallery(board, batch)])
 """
 
-import pathlib
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fairat_tf import rng
+from fairat_tf.callbacks.board import Board
 from fairat_tf.callbacks.pictures import gallery_picture
 from fairat_tf.methods.batches import Batch, Examples, unpack
 
@@ -24,13 +24,14 @@ class HardGallery(keras.callbacks.Callback):
     the attack; what was trained on. Nothing is trained by it.
 
     Args:
-      log_dir: directory for the event file.
+      board: earlier in the list of callbacks; its event file is written to, since TensorBoard may leave a
+        file of a run for good once it has found a later one.
       batch: a training batch; its first 32 examples are used.
     """
 
-    def __init__(self, log_dir: pathlib.Path, batch: dict[str, tf.Tensor]):
+    def __init__(self, board: Board, batch: dict[str, tf.Tensor]):
         super().__init__()
-        self._log_dir = log_dir
+        self._board = board
         self._batch = {name: values[:32] for name, values in batch.items()}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -42,8 +43,9 @@ class HardGallery(keras.callbacks.Callback):
             return
         shown = self._columns(batch, examples, hard)
         picture = gallery_picture(shown, ["hard", "new view", "attacked"])
-        with tf.summary.create_file_writer(str(self._log_dir)).as_default(step=epoch):
+        with self._board.writer.as_default(step=epoch):
             tf.summary.image("hard examples", picture[None])
+        self._board.writer.flush()
 
     def _columns(self, batch: Batch, examples: Examples, hard: np.ndarray) -> list[np.ndarray]:
         """Returns the rows of the picture; appended views stand behind the batch's own rows, in order."""

@@ -20,16 +20,18 @@ def confusion_picture(counts: np.ndarray, class_names: tuple[str, ...]) -> np.nd
     figure = Figure(figsize=(6, 5.5), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    places = range(len(class_names))
+    places, size = range(len(class_names)), 14 if len(class_names) <= 10 else 8
     if len(class_names) <= 25:
-        axes.set_xticks(places, class_names, rotation=45, ha="right")
-        axes.set_yticks(places, class_names)
+        axes.set_xticks(places, class_names, rotation=45, ha="right", fontsize=size)
+        axes.set_yticks(places, class_names, fontsize=size)
         for row, column in np.ndindex(*share.shape):
             shade = "white" if share[row, column] > 50 else "black"
             axes.text(
-                column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=8
+                column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=size
             )
-    axes.set(xlabel="predicted under attack", ylabel="true class", title="% of each true class")
+    axes.set_title("% of each true class", fontsize=14)
+    axes.set_xlabel("predicted under attack", fontsize=14)
+    axes.set_ylabel("true class", fontsize=14)
     return rendered(figure)
 
 
@@ -51,7 +53,7 @@ def curves_png(metrics: pathlib.Path) -> bytes:
     loss.plot(range(1, len(rows) + 1), [row["loss"] for row in rows], color="grey", label="training loss")
     loss.set_ylabel("training loss")
     handles = [*axes.get_lines(), *loss.get_lines()]
-    axes.legend(handles=handles, fontsize=8, loc="upper left")
+    figure.legend(handles=handles, fontsize=8, loc="outside upper center", ncols=len(handles), frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -71,7 +73,7 @@ def gallery_picture(rows: list[np.ndarray], titles: list[str]) -> np.ndarray:
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(1.0 * columns + 1.6, 1.1 * len(rows)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(1.0 * columns + 1.8, 1.1 * len(rows)), dpi=100, layout="constrained")
     for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
         for j, image in enumerate(row):
             axes = figure.add_subplot(len(rows), columns, i * columns + j + 1)
@@ -80,5 +82,5 @@ def gallery_picture(rows: list[np.ndarray], titles: list[str]) -> np.ndarray:
             axes.set_xticks([])
             axes.set_yticks([])
             if j == 0:
-                axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+                axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=18)
     return rendered(figure)

@@ -21,6 +21,9 @@ from fairat_tf.data.dataset import Split
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(images float32 [B, H, W, C] in [0, 1], seed int32 [2]) -> images alike."""
 
+Mix = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+"""(images, labels int32 [B], seed) -> (mixed images, label distributions float32 [B, K])."""
+
 _REMEMBERED = 4
 _memory: "weakref.WeakKeyDictionary[Split, collections.OrderedDict[Any, Any]]" = weakref.WeakKeyDictionary()
 
@@ -53,6 +56,7 @@ def training_batches(
     epoch: int,
     first_step: int = 0,
     augment: Augment | None = None,
+    mix: Mix | None = None,
     threads: int = 0,
 ) -> tf.data.Dataset:
     """Returns the batches of one epoch, in its own order.
@@ -65,11 +69,14 @@ def training_batches(
       first_step: how many batches to leave out at the start (they are not read).
       augment: called with a whole global batch and the seed of ("weak augmentation", global step), inside
         tf.data. Pass the same function object every epoch: it is traced once for each.
+      mix: called after it, likewise, with the labels and the seed of ("mix", global step). It sees the global
+        batch: partners do not depend on the number of devices that share it afterwards.
       threads: size of a thread pool of its own; 0 shares TensorFlow's.
 
     Returns:
       A data set of dictionaries: "image" float32 [B, H, W, C] in [0, 1], "label" int32 [B], "index"
-      int32 [B] (row in `split`).
+      int32 [B] (row in `split`). With `mix` also "soft_label" float32 [B, K]; "label" and "index" are then
+      those of the image that kept its place.
 
     Raises:
       ValueError: impossible `batch_size`, or `first_step` outside [0, steps per epoch].
@@ -77,9 +84,8 @@ def training_batches(
     steps = steps_per_epoch(split, batch_size)
     if not 0 <= first_step <= steps:
         raise ValueError(f"first_step: expected 0 to {steps} (steps per epoch), received {first_step}.")
-    make = _remembered(
-        split, ("train", batch_size, seed, augment), lambda: _trainer(split, batch_size, seed, augment)
-    )
+    key = ("train", batch_size, seed, augment, mix)
+    make = _remembered(split, key, lambda: _trainer(split, batch_size, seed, augment, mix))
     order = epoch_order(len(split), seed, epoch)[: steps * batch_size].reshape(steps, batch_size)
     numbers = epoch * steps + np.arange(steps, dtype=np.int64)
     with tf.device("CPU:0"):
@@ -145,7 +151,7 @@ def _examples(images: tf.Tensor, labels: tf.Tensor, index: tf.Tensor) -> dict[st
     return {"image": pixels, "label": tf.gather(labels, index), "index": index}
 
 
-def _trainer(split: Split, batch_size: int, seed: int, augment: Augment | None) -> Any:
+def _trainer(split: Split, batch_size: int, seed: int, augment: Augment | None, mix: Mix | None) -> Any:
     images, labels = _tensors(split)
 
     def make(index: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -154,6 +160,9 @@ def _trainer(split: Split, batch_size: int, seed: int, augment: Augment | None) 
             shape = batch["image"].shape
             drawn = augment(batch["image"], rng.key(seed, "weak augmentation", step))
             batch["image"] = tf.ensure_shape(drawn, shape)
+        if mix is not None:
+            mixed = mix(batch["image"], batch["label"], rng.key(seed, "mix", step))
+            batch["image"], batch["soft_label"] = mixed
         return batch
 
     return _traced(make, tf.TensorSpec([batch_size], tf.int32), tf.TensorSpec([], tf.int32))

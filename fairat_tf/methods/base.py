@@ -15,6 +15,11 @@ what is saved and served). `train_step` is a template:
 
 AWP, the moving average, label smoothing and class weights stand here, so every method has them.
 
+Mixed images (`data.pipeline`, `--mix`) come with label distributions: the hooks then get these, float32
+[B, K], where they get labels otherwise (`Batch.truth`). Attack and loss follow the distribution, and what
+belongs to a class (`of_class`: weight, radius, smoothing) is its mean under the distribution. Class-wise
+metrics of training count a mixed image for the class with the largest share. Validation mixes nothing.
+
 The loss is a sum over examples divided by the number of examples in the *global* batch: a mean
 over the replica's own examples would step N times too far with N replicas. While examples are
 attacked BatchNorm runs in inference mode (moving statistics, which do not change); the one pass
@@ -37,6 +42,7 @@ from fairat_tf.methods.batches import Batch, Examples, plain_examples, unpack
 from fairat_tf.methods.measuring import Measured
 from fairat_tf.methods.options import Plain
 from fairat_tf.objectives import robust, selection
+from fairat_tf.objectives.classwise import class_values
 
 
 def replicas() -> int:
@@ -71,6 +77,7 @@ class Method(Measured):
     adversarial = True  # whether the batch is attacked, and so "robust" is what training shows
     scale_steps = False  # whether the attack's steps scale with the radius that `epsilon_for` gives
     fine_tunes = False  # whether the method is meant to start from a trained network
+    not_with_mix = ""  # the option that makes no sense with mixed images, if there is one
 
     def __init__(
         self,
@@ -136,14 +143,14 @@ class Method(Measured):
 
     def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
         """Returns what to train on; here: every example attacked (PGD-AT)."""
-        adversarial = self.attacked(batch.images, batch.labels, rng.fold(seed, "attack"))
+        adversarial = self.attacked(batch.images, batch.truth, rng.fold(seed, "attack"))
         return plain_examples(batch, adversarial)
 
     def per_example_loss(self, examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns (loss [M], logits [M, K] of the examples) of the pass that is differentiated."""
-        labels = examples.labels
-        natural = self.network(examples.natural, training=True) if self.objective.needs_natural else None
-        logits = self.network(examples.images, training=True)
+        labels = examples.truth
+        natural = self.forward(examples.natural, examples) if self.objective.needs_natural else None
+        logits = self.forward(examples.images, examples)
         terms = self.objective.terms(logits, natural, labels, self.targets(labels))
         on_error, on_boundary = self.term_weights(examples, logits, terms)
         loss = on_error * terms.error + on_boundary * self.objective.beta * terms.boundary
@@ -151,20 +158,26 @@ class Method(Measured):
             loss *= self.of_class(self.class_weight, labels)
         return loss, logits
 
+    def forward(self, images: tf.Tensor, examples: Examples) -> tf.Tensor:
+        """Returns the logits [M, K] of `images`, the examples' own or natural, in training mode."""
+        return self.network(images, training=True)
+
     def term_weights(self, examples: Examples, logits: tf.Tensor, terms: robust.Terms) -> tuple[Any, Any]:
         """Returns the weights of error and boundary term, [M] or floats; do not let gradients through."""
         return 1.0, 1.0
 
     def targets(self, labels: tf.Tensor) -> tf.Tensor:
-        """Returns what the loss trains towards: the labels int32 [M], or soft ones [M, K]."""
+        """Returns what the loss trains towards: the labels (int32 [M] or mixed [M, K]), or smoothed ones."""
         if not self.label_smoothing and not self.class_label_smoothing:
             return labels
         by_class = self.class_label_smoothing * self.of_class(self.class_accuracy, labels)
         return robust.smoothed(labels, self.label_smoothing + by_class, self.num_classes)
 
-    def attack_objective(self, images: tf.Tensor, labels: tf.Tensor) -> Callable[..., tf.Tensor] | None:
+    def attack_objective(
+        self, images: tf.Tensor, labels: tf.Tensor, logits_fn: Callable[..., tf.Tensor] | None = None
+    ) -> Callable[..., tf.Tensor] | None:
         """Returns what the attack in training maximises, (logits, labels) -> [B]; None: the attack's own."""
-        return self.objective.attack_loss(lambda: self.inference(images))
+        return self.objective.attack_loss(lambda: (logits_fn or self.inference)(images))
 
     def epsilon_for(self, labels: tf.Tensor) -> Any:
         """Returns the radius for each example, [B] or a float; None means the attack's own."""
@@ -201,18 +214,31 @@ class Method(Measured):
 
     # ---- the template ---------------------------------------------------------------------------
 
-    def attacked(self, images: tf.Tensor, labels: tf.Tensor, seed: rng.Seed) -> tf.Tensor:
-        """Returns adversarial examples against the network as it is, BatchNorm in inference mode."""
-        loss = self.attack_objective(images, labels)
+    def attacked(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seed: rng.Seed,
+        logits_fn: Callable[..., tf.Tensor] | None = None,
+    ) -> tf.Tensor:
+        """Returns adversarial examples against the network as it is, BatchNorm in inference mode.
+
+        `logits_fn` stands in place of `inference` for a network with other BatchNorm for some rows.
+        """
+        path = {} if logits_fn is None else {"logits_fn": logits_fn}
+        loss = self.attack_objective(images, labels, **path)
         own = {} if loss is None else {"loss": loss}
         adversarial = self.attack(
-            self.inference, images, labels, seed, epsilon=self.epsilon_for(labels), **own
+            logits_fn or self.inference, images, labels, seed, epsilon=self.epsilon_for(labels), **own
         )
         return tf.stop_gradient(adversarial)
 
     def of_class(self, values: Any, labels: tf.Tensor) -> tf.Tensor:
-        """Returns the value of each example's class, [B], from a variable or tensor [K]."""
-        return tf.gather(tf.convert_to_tensor(values), labels)
+        """Returns the value of each example's class, [B], from a variable or tensor [K].
+
+        `labels` are int32 [B], or the distributions [B, K] of mixed images: their mean value then.
+        """
+        return class_values(tf.convert_to_tensor(values), labels)
 
     def epoch_at(self, fraction: float) -> int:
         """Returns the epoch, from 0, with which the part of the run after `fraction` of it begins."""
@@ -221,6 +247,11 @@ class Method(Measured):
     def inference(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the training network's logits, BatchNorm in inference mode."""
         return self.network(images, training=False)
+
+    @property
+    def training_network(self) -> keras.Model:
+        """The network with all variables of training; its `trainable_variables` are the optimiser's."""
+        return self.network
 
     @property
     def evaluated_network(self) -> keras.Model:
@@ -240,7 +271,7 @@ class Method(Measured):
         batch = unpack(data)
         seed = rng.key(self.seed, "train_step", self.optimizer.iterations)
         examples = self.training_batch(batch, seed)
-        variables = self.network.trainable_variables
+        variables = self.training_network.trainable_variables
         with self._perturbed_weights(examples):
             gradients, loss, logits = self._gradients(examples)
         self.optimizer.apply(gradients, variables)
@@ -255,7 +286,7 @@ class Method(Measured):
         with tf.GradientTape() as tape:
             loss, logits = self.per_example_loss(examples)
             objective = self._share_of_mean(loss, examples)
-        return tape.gradient(objective, self.network.trainable_variables), loss, logits
+        return tape.gradient(objective, self.training_network.trainable_variables), loss, logits
 
     @contextlib.contextmanager
     def _perturbed_weights(self, examples: Examples) -> Iterator[None]:
@@ -263,15 +294,15 @@ class Method(Measured):
             yield
             return
         gamma = tf.where(self.epoch >= self.epoch_at(self.awp_warmup), self.awp_gamma, 0.0)
-        with awp.perturbed(self.network, lambda: self._gradients(examples)[0], gamma):
+        with awp.perturbed(self.training_network, lambda: self._gradients(examples)[0], gamma):
             yield
 
     def _share_of_mean(self, loss: tf.Tensor, examples: Examples) -> tf.Tensor:
         """Returns this replica's part of the mean over the global batch, plus regularisation losses."""
         present = tf.cast(examples.present, loss.dtype)
         value = tf.reduce_sum(loss * present) / tf.reduce_sum(selection.global_scores(present))
-        if self.network.losses:
-            value += tf.add_n(self.network.losses) / replicas()
+        if self.training_network.losses:
+            value += tf.add_n(self.training_network.losses) / replicas()
         return value
 
     def _update_ema(self) -> None:

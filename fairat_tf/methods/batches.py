@@ -13,13 +13,21 @@ class Batch(NamedTuple):
     """What comes in: images [B, H, W, C] in [0, 1], labels int32 [B], index int32 [B], mask [B].
 
     `index` is the example's row in the training set (None where the data does not tell);
-    `mask` is 0 for the padding of an evaluation batch.
+    `mask` is 0 for the padding of an evaluation batch. `soft` float32 [B, K] are the labels of mixed
+    images (None: nothing is mixed); `labels` is then the class with the largest share, ties going to the
+    lower number, and serves for counting alone.
     """
 
     images: tf.Tensor
     labels: tf.Tensor
     index: tf.Tensor | None  # type: ignore[assignment]
     mask: tf.Tensor
+    soft: tf.Tensor | None = None
+
+    @property
+    def truth(self) -> tf.Tensor:
+        """What attack, loss and class-wise values follow: labels int32 [B], or mixed ones float32 [B, K]."""
+        return self.labels if self.soft is None else self.soft
 
 
 class Examples(NamedTuple):
@@ -27,7 +35,8 @@ class Examples(NamedTuple):
 
     `images` and `natural` are [M, H, W, C] (after and before the attack), `labels` int32 [M],
     `present` [M] is 1, or 0 for a row that only fills the static shape; `hard` bool [B] and
-    `scores` [B] say who was found hard.
+    `scores` [B] say who was found hard. `soft` [M, K] as in `Batch`. `views` bool [M] tells which rows
+    are views beside the batch's own rows (None: none is, or it does not matter).
     """
 
     images: tf.Tensor
@@ -36,18 +45,27 @@ class Examples(NamedTuple):
     present: tf.Tensor
     hard: tf.Tensor
     scores: tf.Tensor
+    soft: tf.Tensor | None = None
+    views: tf.Tensor | None = None
+
+    @property
+    def truth(self) -> tf.Tensor:
+        """What loss and class-wise values follow: labels int32 [M], or mixed ones float32 [M, K]."""
+        return self.labels if self.soft is None else self.soft
 
 
 def unpack(data: Any) -> Batch:
     """Returns the batch from a dict of `fairat_tf.data.pipeline` or an (images, labels) pair."""
     if not isinstance(data, dict):
         data = dict(zip(("image", "label"), data, strict=False))
-    labels = tf.cast(data["label"], tf.int32)
+    soft = data.get("soft_label")
+    labels = tf.cast(data["label"], tf.int32) if soft is None else tf.argmax(soft, -1, tf.int32)
     return Batch(
         images=data["image"],
         labels=labels,
         index=data.get("index"),
         mask=data.get("mask", tf.ones(tf.shape(labels))),
+        soft=soft,
     )
 
 
@@ -61,4 +79,5 @@ def plain_examples(batch: Batch, images: tf.Tensor) -> Examples:
         present=tf.ones(size),
         hard=tf.zeros(size, tf.bool),
         scores=tf.zeros(size),
+        soft=batch.soft,
     )

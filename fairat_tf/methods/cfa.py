@@ -84,7 +84,7 @@ class CFA(Method):
         """Returns 1 / (1 + beta_y) for the error, beta_y / beta / (1 + beta_y) for the divergence, [M]."""
         if not self.options.cfa_regularization or not self.objective.needs_natural:
             return 1.0, 1.0
-        scale = self._calibrated(self.options.cfa_lambda2, examples.labels)
+        scale = self._calibrated(self.options.cfa_lambda2, examples.truth)
         total = 1.0 + scale * self.objective.beta
         return 1.0 / total, scale / total
 

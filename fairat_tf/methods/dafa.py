@@ -76,15 +76,15 @@ class DAFA(Method):
 
     def term_weights(self, examples: Examples, logits: tf.Tensor, terms: Terms) -> tuple[Any, Any]:
         """Returns W_y for the cross-entropy, [M], and 1 for the divergence."""
-        return self.of_class(self.class_scale, examples.labels), 1.0
+        return self.of_class(self.class_scale, examples.truth), 1.0
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
         """Adds up the adversarial probabilities of each class in the last epoch of the warm-up."""
         now = tf.cast(tf.equal(self.epoch, self._last_of_warmup), tf.float32)
         size = batch.labels.shape[0]
         probabilities = tf.nn.softmax(tf.cast(logits[:size], tf.float32))
-        sums = class_sums(probabilities, batch.labels, self.num_classes)
-        counts = class_sums(tf.ones([size]), batch.labels, self.num_classes)
+        sums = class_sums(probabilities, batch.truth, self.num_classes)
+        counts = class_sums(tf.ones([size]), batch.truth, self.num_classes)
         sums, counts = over_replicas([now * sums, now * counts])
         self.probabilities.assign(self.probabilities + sums)
         self.seen.assign(self.seen + counts)

@@ -24,6 +24,16 @@ The default reading:
       5. v'_H <- PGD(v_H, y_H)                          attacked again: a valid ball around the new view
       6. replace rows H of x' by v'_H; loss <- mean cross-entropy of all rows
 
+With `split_bn` the augmented rows have BatchNorm statistics and affine parameters of their own
+(`methods.split_norm`): in step 5, where the views are attacked, and in step 6, where both kinds pass
+together. Scores, validation, saving and export use the main ones, those of the plain rows; the leak
+diagnostic below reads views by their own. Until there are views the second set follows the first. It needs
+`hard_combine=append`: where views replace the hard examples, the main set is trained on easy examples
+alone, and the evaluated network fails on a hard class (tried on three drawn classes: one stayed at 0).
+
+Mixed images (`--mix`) are scored by what their cross-entropy exceeds the entropy of their label by, which is
+the cross-entropy itself for a label of one class: else an even mixture would be hard by its label alone.
+
 A warning that every reading with a label-dependent score shares: the marks of augmentation tell
 the network that its own first guess is wrong for this image, and it can learn to read the marks.
 The alarm is `augmented_when_right`, logged every epoch: the accuracy on validation images that
@@ -34,21 +44,30 @@ rightly. Label-free scores (`entropy`, `margin`) and `easy_fraction` are the way
 import dataclasses
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from fairat_tf import augment, rng
 from fairat_tf.config import option
-from fairat_tf.methods.base import Method, replicas
+from fairat_tf.methods.base import replicas
 from fairat_tf.methods.batches import Batch, Examples
 from fairat_tf.methods.options import WithLoss
+from fairat_tf.methods.views import WithViews
 from fairat_tf.metrics.classwise import ClassMean
 from fairat_tf.objectives import losses, selection
 
+
+def _excess(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the cross-entropy [B] above the least that the labels allow."""
+    above = losses.label_entropy(labels) if labels.dtype.is_floating else 0.0
+    return losses.cross_entropy(logits, labels) - above
+
+
 # hard_score -> (the view that is scored, the score of its logits)
 _SCORES = {
-    "adv": ("adversarial", losses.cross_entropy),
-    "natural": ("natural", losses.cross_entropy),
-    "start": ("start", losses.cross_entropy),
+    "adv": ("adversarial", _excess),
+    "natural": ("natural", _excess),
+    "start": ("start", _excess),
     "entropy": ("natural", lambda logits, labels: losses.entropy(logits)),
     "margin": ("natural", lambda logits, labels: losses.top_two_gap(logits)),
 }
@@ -61,7 +80,7 @@ class Hard(NamedTuple):
     member: tf.Tensor
 
 
-class FairAT(Method):
+class FairAT(WithViews):
     """Fair adversarial training; see the module for the algorithm and what is known of it."""
 
     @dataclasses.dataclass(frozen=True)
@@ -99,9 +118,15 @@ class FairAT(Method):
             0, "choose within groups of this many neighbours, not over the global batch (0)", low=0
         )
         augmentation: str = option("randaugment:2,8", "what makes the hard examples more diverse")
+        split_bn: bool = option(False, "BatchNorm of their own for augmented examples, in training alone")
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if self.options.split_bn and self.options.hard_combine != "append":
+            raise ValueError(
+                "split_bn needs hard_combine=append: where views replace the hard examples, the BatchNorm "
+                "that is evaluated never sees a hard example"
+            )
         self.augmentation = augment.get(self.options.augmentation)
         if self.options.hard_score == "memory" and not self.num_examples:
             raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
@@ -112,11 +137,11 @@ class FairAT(Method):
 
     def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
         """Returns the batch with its hard examples augmented (steps 1 to 6 of the module's box)."""
-        images, labels = batch.images, batch.labels
+        images, labels = batch.images, batch.truth
         attack_seed, size = rng.fold(seed, "attack"), labels.shape[0]
         adversarial = self.attacked(images, labels, attack_seed) if self._attacks_first else None  # 1
         scores = self.scores(batch, adversarial, attack_seed)  # 2
-        chosen = self.chosen(scores, labels, seed)  # 3
+        chosen = self.chosen(scores, batch.labels, seed)  # 3
         hard = self._augmented(chosen, seed)
         rows_seed = rng.take(rng.fold(seed, "augmentation"), hard.rows, size)
         drawn = self.augmentation.draw(rows_seed, hard.rows.shape[0], tuple(images.shape[1:]))
@@ -127,18 +152,25 @@ class FairAT(Method):
             train_on = self._combine(adversarial, attacked, hard)
         elif self._attacks_first:
             view_seed = rng.take(rng.fold(seed, "attack the views"), hard.rows, size)
-            attacked = self.attacked(views, tf.gather(labels, hard.rows), view_seed)  # 5
+            attacked = self.attacked(views, tf.gather(labels, hard.rows), view_seed, self.view_logits)  # 5
             train_on = self._combine(adversarial, attacked, hard)  # 6
         else:
             train_on = self.attacked(natural, labels, attack_seed)  # one attack on old and new views
         return Examples(
             images=train_on,
             natural=natural,
-            labels=self._appended(labels, tf.gather(labels, hard.rows)),
+            labels=self._appended(batch.labels, tf.gather(batch.labels, hard.rows)),
             present=self._appended(tf.ones(size), tf.cast(hard.member, tf.float32)),
             hard=chosen,
             scores=scores,
+            soft=None if batch.soft is None else self._appended(labels, tf.gather(labels, hard.rows)),
+            views=self._appended(tf.zeros([size], tf.bool), hard.member),
         )
+
+    @property
+    def not_with_mix(self) -> str:  # type: ignore[override]
+        """A mixture is another one in every epoch: what was remembered of it says nothing."""
+        return "hard_score=memory" if self.options.hard_score == "memory" else ""
 
     @property
     def _attacks_first(self) -> bool:
@@ -162,10 +194,10 @@ class FairAT(Method):
             return tf.gather(self.memory, batch.index)
         view, score = _SCORES[self.options.hard_score]
         if view == "start":
-            points = self.attack.start(batch.images, attack_seed, self.epsilon_for(batch.labels))
+            points = self.attack.start(batch.images, attack_seed, self.epsilon_for(batch.truth))
         else:
             points = adversarial if view == "adversarial" else batch.images
-        return tf.stop_gradient(score(self.inference(points), batch.labels))
+        return tf.stop_gradient(score(self.inference(points), batch.truth))
 
     def chosen(self, scores: tf.Tensor, labels: tf.Tensor, seed: rng.Seed) -> tf.Tensor:
         """Returns which examples are the hard ones, bool [B]; the choice is made over the global batch."""
@@ -208,7 +240,7 @@ class FairAT(Method):
         options, size = self.options, chosen.shape[0]
         if options.easy_fraction:
             easy = rng.uniform(rng.fold(seed, "easy"), [size]) < options.easy_fraction
-            chosen = chosen | easy
+            chosen = chosen | easy & (self.epoch >= options.hard_warmup_epochs)
         rows = tf.math.top_k(tf.cast(chosen, tf.int32), self._most_rows(size)).indices
         return Hard(rows, tf.gather(chosen, rows))
 
@@ -247,10 +279,17 @@ class FairAT(Method):
             losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], tf.float32))
             self.memory.assign(tf.tensor_scatter_nd_update(self.memory, index[:, None], losses_now))
 
+    def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
+        """Lets the views' BatchNorm follow the main one until there are views to train on."""
+        super().on_epoch_end(epoch, train, validation)
+        warm = epoch < self.options.hard_warmup_epochs
+        if warm or not (self.options.easy_fraction or np.nansum(train["hard_share"])):
+            self.no_views_yet()
+
     def observe_validation(self, batch: Batch, logits_fn: Any, right: tf.Tensor) -> None:
         """Augments validation images at random: does the network read the marks of augmentation?"""
         views = self.augmentation(batch.images, rng.key(self.seed, "leak diagnostic"))
-        hit = tf.argmax(logits_fn(views), -1, tf.int32) == batch.labels
+        hit = tf.argmax(self.evaluated_view_logits(logits_fn)(views), -1, tf.int32) == batch.labels
         right = tf.cast(right, tf.float32)
         self.augmented_right.update_state(batch.labels, hit, batch.mask * right)
         self.augmented_wrong.update_state(batch.labels, hit, batch.mask * (1.0 - right))

@@ -82,8 +82,8 @@ class FRL(Method):
         """Returns epsilon * clip(exp(2 lambda_eps), 0.98, 3) of the class, [B]."""
         if not self.options.frl_remargin:
             return None
-        scale = tf.exp(2.0 * self.of_class(self.margin_multipliers, labels))
-        return self.attack.epsilon * tf.clip_by_value(scale, 0.98, 3.0)
+        by_class = tf.exp(2.0 * tf.convert_to_tensor(self.margin_multipliers))
+        return self.attack.epsilon * self.of_class(tf.clip_by_value(by_class, 0.98, 3.0), labels)
 
     def term_weights(self, examples: Examples, logits: tf.Tensor, terms: robust.Terms) -> tuple[Any, Any]:
         """Returns w_nat and w_bndy of the class, [M] each, relative to their means over the global batch."""
@@ -95,7 +95,7 @@ class FRL(Method):
     def _relative(self, multipliers: Any, examples: Examples) -> tf.Tensor:
         multipliers = tf.convert_to_tensor(multipliers)
         by_class = 1.0 / self.num_classes + multipliers - tf.reduce_mean(multipliers)
-        weights = tf.gather(by_class, examples.labels)
+        weights = self.of_class(by_class, examples.truth)
         present = selection.global_scores(examples.present)
         mean = tf.reduce_sum(selection.global_scores(weights) * present) / tf.reduce_sum(present)
         return weights / mean

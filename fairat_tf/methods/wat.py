@@ -63,7 +63,7 @@ class WAT(Method):
     def term_weights(self, examples: Examples, logits: tf.Tensor, terms: Terms) -> tuple[Any, Any]:
         """Returns w_y + w_(K+1) for both terms, [M]."""
         total = tf.convert_to_tensor(self.weights_by_class)
-        weight = tf.gather(total, examples.labels) + total[-1]
+        weight = self.of_class(total[:-1], examples.truth) + total[-1]
         return weight, weight
 
     def observe_validation(self, batch: Batch, logits_fn: Callable[..., tf.Tensor], right: tf.Tensor) -> None:

@@ -9,8 +9,24 @@ import tensorflow as tf
 
 
 def class_sums(values: tf.Tensor, labels: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Returns the sum of the values of each class, [K, ...], from values [B, ...] and labels int32 [B]."""
+    """Returns the sum of the values of each class, [K, ...], from values [B, ...] and labels int32 [B].
+
+    With label distributions [B, K] each example counts for every class by its share.
+    """
+    if labels.dtype.is_floating:
+        shares = tf.reshape(labels, [-1, num_classes] + [1] * (len(values.shape) - 1))
+        return tf.reduce_sum(shares * values[:, None], 0)
     return tf.math.unsorted_segment_sum(values, labels, num_classes)
+
+
+def class_values(values: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the value of each example's class, [B], from values [K] and labels int32 [B].
+
+    With label distributions [B, K] it is the mean of the values under the distribution.
+    """
+    if labels.dtype.is_floating:
+        return tf.reduce_sum(tf.cast(labels, values.dtype) * values, -1)
+    return tf.gather(values, labels)
 
 
 def over_replicas(values: Any) -> Any:

@@ -27,9 +27,28 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
+def label_entropy(labels: tf.Tensor) -> tf.Tensor:
+    """Returns the entropy of label distributions [B, K] in nats, [B]: the least cross-entropy they allow."""
+    return -tf.reduce_sum(tf.math.xlogy(labels, labels), axis=-1)
+
+
+def label_probability(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns p_y, [B], for labels int32 [B]; its mean for label distributions [B, K]."""
+    if labels.dtype.is_floating:
+        return tf.reduce_sum(labels * tf.nn.softmax(at_least_float32(logits)), axis=-1)
+    return tf.exp(-cross_entropy(logits, labels))
+
+
 def true_and_best_other(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the logit of the label and the largest of the others, [B] each."""
-    hot = tf.one_hot(labels, tf.shape(logits)[-1], on_value=True, off_value=False, dtype=tf.bool)
+    """Returns the logit of the label and the largest of the others, [B] each.
+
+    With label distributions [B, K] every class that has a share is a label: the largest logit of these,
+    and of the others.
+    """
+    if labels.dtype.is_floating:
+        hot = labels > 0
+    else:
+        hot = tf.one_hot(labels, tf.shape(logits)[-1], on_value=True, off_value=False, dtype=tf.bool)
     lowest = tf.fill(tf.shape(logits), logits.dtype.min)
     true = tf.reduce_max(tf.where(hot, logits, lowest), axis=-1)
     other = tf.reduce_max(tf.where(hot, lowest, logits), axis=-1)

@@ -49,7 +49,7 @@ class CrossEntropy:
         Args:
           logits: [B, K] of the adversarial examples.
           natural: [B, K] of the natural examples; None where `needs_natural` is false.
-          labels: int32 [B].
+          labels: int32 [B], or label distributions [B, K] of mixed images.
           targets: the labels, or soft labels [B, K] to train towards.
         """
         error = losses.cross_entropy(logits, targets)
@@ -93,6 +93,7 @@ class Mart(CrossEntropy):
     Wang et al., "Improving Adversarial Robustness Requires Revisiting Misclassified Examples", ICLR 2020,
     equations 9 to 11: BCE(x', y) = -log p_y(x') - log(1 - max over j != y of p_j(x')). As in the authors'
     code the second logarithm is taken of 1.0001 - max, and the last factor is 1.0000001 - p_y(x).
+    With mixed labels the maximum is over classes without a share, and p_y the mean under the label (ours).
     """
 
     beta: float = 5.0
@@ -106,7 +107,7 @@ class Mart(CrossEntropy):
         _, other = losses.true_and_best_other(logits, labels)
         rival = tf.exp(other - tf.reduce_logsumexp(logits, -1))
         error = losses.cross_entropy(logits, targets) - tf.math.log(1.0001 - rival)
-        doubt = 1.0000001 - tf.exp(-losses.cross_entropy(natural, labels))
+        doubt = 1.0000001 - losses.label_probability(natural, labels)
         return Terms(error, losses.kl_divergence(natural, logits) * doubt)
 
 
@@ -131,6 +132,10 @@ def names() -> list[str]:
 
 
 def smoothed(labels: tf.Tensor, smoothing: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Returns soft labels (1 - s) * one-hot + s / K, float32 [B, K], from int32 [B] and s in [0, 1] ([B])."""
+    """Returns soft labels (1 - s) * one-hot + s / K, float32 [B, K], from int32 [B] and s in [0, 1] ([B]).
+
+    Label distributions [B, K] stand in place of the one-hot ones.
+    """
     amount = tf.reshape(tf.cast(smoothing, tf.float32), [-1, 1])
-    return (1.0 - amount) * tf.one_hot(labels, num_classes) + amount / num_classes
+    whole = labels if labels.dtype.is_floating else tf.one_hot(labels, num_classes)
+    return (1.0 - amount) * whole + amount / num_classes

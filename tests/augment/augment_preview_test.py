@@ -69,5 +69,10 @@ def test_errors_are_one_line(
     assert len(said.strip().splitlines()) == 1
 
 
+def test_classes_take_turns() -> None:
+    labels = np.array([2, 2, 0, 0, 0, 1, 2])
+    assert augment_preview.in_turn(labels).tolist() == [2, 5, 0, 3, 1, 4, 6]
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))

@@ -1,0 +1,52 @@
+"""`python -m fairat_tf.picture`: class-wise results side by side, as a PNG.
+
+python -m fairat_tf.picture PGD-AT=runs/a/evaluation FairAT=runs/b/evaluation --output=classwise.png
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from fairat_tf import cli, errors
+
+COMMAND = cli.Command(
+    "picture",
+    "Draws what each evaluation found class by class, clean and under attack, with 95 % intervals.",
+    arguments="[TITLE=]DIR_OR_JSON ...",
+    example="python -m fairat_tf.picture FairAT=runs/a/evaluation --output=classwise.png",
+)
+
+with COMMAND.group("Picture") as _values:
+    flags.DEFINE_string("output", "classwise.png", "The PNG to write.", flag_values=_values)
+    flags.DEFINE_list("attacks", ["clean", "pgd20"], "One to three attacks to draw.", flag_values=_values)
+
+
+def main(values: flags.FlagValues, arguments: list[str]) -> None:
+    """Draws and writes the picture."""
+    if not arguments:
+        raise errors.UsageError("expected a result of fairat_tf.evaluate, got none")
+    from fairat_tf.reporting import files, picture
+
+    results = {}
+    for argument in arguments:
+        title, found, path = argument.rpartition("=")
+        results[title if found else Path(path).stem] = files.read(path)
+    try:
+        png = picture.classwise_png(results, values.attacks)
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+    try:
+        files.replace(Path(values.output), png)
+    except OSError as error:
+        raise errors.StorageError(f"{values.output} cannot be written: {error.strerror}") from error
+    print(values.output)
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    return COMMAND.run(main, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
