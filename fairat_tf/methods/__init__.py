@@ -24,6 +24,7 @@ TABLE = Table(
         "wat": "fairat_tf.methods.wat:WAT",
         "cfa": "fairat_tf.methods.cfa:CFA",
         "dafa": "fairat_tf.methods.dafa:DAFA",
+        "faal": "fairat_tf.methods.faal:FAAL",
     },
 )
 
