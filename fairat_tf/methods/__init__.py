@@ -25,6 +25,7 @@ TABLE = Table(
         "cfa": "fairat_tf.methods.cfa:CFA",
         "dafa": "fairat_tf.methods.dafa:DAFA",
         "faal": "fairat_tf.methods.faal:FAAL",
+        "ham": "fairat_tf.methods.ham:HAM",
     },
 )
 

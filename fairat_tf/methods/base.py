@@ -144,7 +144,7 @@ class Method(Measured):
         labels = examples.labels
         natural = self.network(examples.natural, training=True) if self.objective.needs_natural else None
         logits = self.network(examples.images, training=True)
-        terms = self.objective.terms(logits, natural, labels, self.targets(labels))
+        terms = self.objective.terms(logits, natural, labels, self.targets(examples))
         on_error, on_boundary = self.term_weights(examples, logits, terms)
         loss = on_error * terms.error + on_boundary * self.objective.beta * terms.boundary
         if self.class_weights:
@@ -155,8 +155,9 @@ class Method(Measured):
         """Returns the weights of error and boundary term, [M] or floats; do not let gradients through."""
         return 1.0, 1.0
 
-    def targets(self, labels: tf.Tensor) -> tf.Tensor:
+    def targets(self, examples: Examples) -> tf.Tensor:
         """Returns what the loss trains towards: the labels int32 [M], or soft ones [M, K]."""
+        labels = examples.labels
         if not self.label_smoothing and not self.class_label_smoothing:
             return labels
         by_class = self.class_label_smoothing * self.of_class(self.class_accuracy, labels)
@@ -269,7 +270,8 @@ class Method(Measured):
     def _share_of_mean(self, loss: tf.Tensor, examples: Examples) -> tf.Tensor:
         """Returns this replica's part of the mean over the global batch, plus regularisation losses."""
         present = tf.cast(examples.present, loss.dtype)
-        value = tf.reduce_sum(loss * present) / tf.reduce_sum(selection.global_scores(present))
+        count = tf.reduce_sum(selection.global_scores(present))
+        value = tf.reduce_sum(loss * present) / tf.maximum(count, 1.0)
         if self.network.losses:
             value += tf.add_n(self.network.losses) / replicas()
         return value

@@ -38,6 +38,17 @@ class Shift:
         radius = tf.reshape(tf.cast(self.epsilon if epsilon is None else epsilon, tf.float32), [-1, 1, 1, 1])
         return images + radius * tf.constant(PATTERN, tf.float32)
 
+    def start(self, images, seed, epsilon=None):
+        return images
+
+    def walk(self, logits_fn, points, images, labels, steps, epsilon=None, loss=None):
+        """Adds a tenth of the pattern each step, and counts the points that are right before it."""
+        right = tf.zeros(labels.shape)
+        for _ in range(steps):
+            right += tf.cast(tf.argmax(logits_fn(points), -1, tf.int32) == labels, tf.float32)
+            points += self.epsilon / self.steps * tf.constant(PATTERN, tf.float32)
+        return points, right
+
 
 def linear_network():
     """Returns flattened pixels times KERNEL."""
