@@ -26,6 +26,7 @@ TABLE = Table(
         "dafa": "fairat_tf.methods.dafa:DAFA",
         "faal": "fairat_tf.methods.faal:FAAL",
         "ham": "fairat_tf.methods.ham:HAM",
+        "fat_var": "fairat_tf.methods.fat_var:FATVar",
     },
 )
 
