@@ -27,6 +27,7 @@ TABLE = Table(
         "faal": "fairat_tf.methods.faal:FAAL",
         "ham": "fairat_tf.methods.ham:HAM",
         "fat_var": "fairat_tf.methods.fat_var:FATVar",
+        "dpls": "fairat_tf.methods.dpls:DPLS",
     },
 )
 

@@ -157,11 +157,17 @@ class Method(Measured):
 
     def targets(self, examples: Examples) -> tf.Tensor:
         """Returns what the loss trains towards: the labels int32 [M], or soft ones [M, K]."""
-        labels = examples.labels
+        amount = self.smoothing(examples)
+        if amount is None:
+            return examples.labels
+        return robust.smoothed(examples.labels, amount, self.num_classes)
+
+    def smoothing(self, examples: Examples) -> Any:
+        """Returns the share of each label that is spread over all classes, [M]; None: no label is."""
         if not self.label_smoothing and not self.class_label_smoothing:
-            return labels
-        by_class = self.class_label_smoothing * self.of_class(self.class_accuracy, labels)
-        return robust.smoothed(labels, self.label_smoothing + by_class, self.num_classes)
+            return None
+        by_class = self.of_class(self.class_accuracy, examples.labels)
+        return self.label_smoothing + self.class_label_smoothing * by_class
 
     def attack_objective(self, images: tf.Tensor, labels: tf.Tensor) -> Callable[..., tf.Tensor] | None:
         """Returns what the attack in training maximises, (logits, labels) -> [B]; None: the attack's own."""

@@ -61,6 +61,7 @@ def linear_network():
 
 def linear_method(name, **options):
     """Returns a compiled method around the linear network, attacked by `Shift`."""
+    options = {"num_examples": SIZE, **options}
     return support.make_method(name, linear_network(), attack=Shift(), **options)
 
 

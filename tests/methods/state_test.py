@@ -21,6 +21,7 @@ OPTIONS = {
     "dafa": {"dafa_warmup": 0.3},
     "wat": {},
     "frl": {"frl_rate": 0.5},
+    "dpls": {"dpls_warmup": 0.3},
     "fairat": {
         "loss": "trades",
         "awp_gamma": 0.01,
@@ -34,6 +35,7 @@ MOVED = {
     "dafa": ["class_scale", "probabilities"],
     "wat": ["total_costs", "weights_by_class"],
     "frl": ["margin_multipliers"],
+    "dpls": ["difficulty"],
     "fairat": ["class_accuracy", "class_weight"],
 }
 
