@@ -59,6 +59,7 @@ class Parts:
             epoch=position.epoch,
             first_step=position.step,
             augment=self.weak,
+            class_shares=self.method.class_shares(),
         )
 
     def validation(self) -> tf.data.Dataset:

@@ -28,6 +28,7 @@ TABLE = Table(
         "ham": "fairat_tf.methods.ham:HAM",
         "fat_var": "fairat_tf.methods.fat_var:FATVar",
         "dpls": "fairat_tf.methods.dpls:DPLS",
+        "cfol": "fairat_tf.methods.cfol:CFOL",
     },
 )
 

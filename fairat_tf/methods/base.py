@@ -177,6 +177,13 @@ class Method(Measured):
         """Returns the radius for each example, [B] or a float; None means the attack's own."""
         return None
 
+    def class_shares(self) -> np.ndarray | None:
+        """Returns with which probability the coming epoch draws each class, [K]; None: no drawing.
+
+        Called on the host when an epoch begins or goes on; it must not change in between.
+        """
+        return None
+
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
         """Sees what the step did, to keep state of its own; called after the weights were updated."""
 

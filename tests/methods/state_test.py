@@ -1,5 +1,7 @@
 """What a method remembers survives a stop anywhere, and is the same on one device and on two."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ OPTIONS = {
     "wat": {},
     "frl": {"frl_rate": 0.5},
     "dpls": {"dpls_warmup": 0.3},
+    "cfol": {"cfol_rate": 0.005},
     "fairat": {
         "loss": "trades",
         "awp_gamma": 0.01,
@@ -36,13 +39,19 @@ MOVED = {
     "wat": ["total_costs", "weights_by_class"],
     "frl": ["margin_multipliers"],
     "dpls": ["difficulty"],
+    "cfol": ["log_weights", "shares"],
     "fairat": ["class_accuracy", "class_weight"],
 }
 
 
-def batches(position):
+def batches(method, position):
     return pipeline.training_batches(
-        SPLIT, batch_size=BATCH, seed=0, epoch=position.epoch, first_step=position.step
+        SPLIT,
+        batch_size=BATCH,
+        seed=0,
+        epoch=position.epoch,
+        first_step=position.step,
+        class_shares=method.class_shares(),
     )
 
 
@@ -62,7 +71,7 @@ def train(name, directory, strategy=None, stop_after=None):
         stopping=lambda: "test" if stop_after is not None and next(done) >= stop_after else "",
     )
     validation = pipeline.evaluation_batches(support.tiny_split(24, seed=2), batch_size=BATCH)
-    loop.run(loop.restore(), EPOCHS, batches, STEPS, validation)
+    loop.run(loop.restore(), EPOCHS, functools.partial(batches, method), STEPS, validation)
     return method
 
 
