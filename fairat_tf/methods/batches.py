@@ -27,7 +27,7 @@ class Examples(NamedTuple):
 
     `images` and `natural` are [M, H, W, C] (after and before the attack), `labels` int32 [M],
     `present` [M] is 1, or 0 for a row that only fills the static shape; `hard` bool [B] and
-    `scores` [B] say who was found hard.
+    `scores` [B] say who was found hard. `guide` [M, K] are a teacher's logits, where there is one.
     """
 
     images: tf.Tensor
@@ -36,6 +36,7 @@ class Examples(NamedTuple):
     present: tf.Tensor
     hard: tf.Tensor
     scores: tf.Tensor
+    guide: Any = None
 
 
 def unpack(data: Any) -> Batch:

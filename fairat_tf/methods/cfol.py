@@ -15,7 +15,7 @@ Two forms, both in the authors' code. `cfol_draw=sample`, the paper's: the class
 from the training set, with replacement, at the shares p that held when the epoch began (they are in
 checkpoints, and a resumed epoch draws the same). `cfol_draw=reweight`: batches are what they are and
 example i has the weight K p_(y_i), which is the same in expectation for balanced classes, with p of the
-moment and w divided by 1 / K.
+moment; w_y is raised by eta K.
 
 gamma = 1 draws all classes alike (sample) and is the base loss (reweight).
 

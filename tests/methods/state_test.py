@@ -25,6 +25,8 @@ OPTIONS = {
     "frl": {"frl_rate": 0.5},
     "dpls": {"dpls_warmup": 0.3},
     "cfol": {"cfol_rate": 0.005},
+    "fair_ard": {},
+    "absld": {},
     "fairat": {
         "loss": "trades",
         "awp_gamma": 0.01,
@@ -40,6 +42,8 @@ MOVED = {
     "frl": ["margin_multipliers"],
     "dpls": ["difficulty"],
     "cfol": ["log_weights", "shares"],
+    "fair_ard": ["fair_weight"],
+    "absld": ["adversarial_temperature", "natural_temperature"],
     "fairat": ["class_accuracy", "class_weight"],
 }
 
