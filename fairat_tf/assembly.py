@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fairat_tf import (
@@ -220,6 +221,8 @@ def teacher_logits(config: Config, num_classes: int, image_shape: tuple[int, ...
             f"teacher: {path} knows {logits.shape[-1]} classes, the data set has {num_classes}; give a "
             "teacher of this data set"
         )
+    if not np.isfinite(logits).all():
+        raise errors.UsageError(f"teacher: {path} returns NaN or infinity; check its weights")
     if logits.min() >= 0 and abs(logits.sum(1) - 1).max() < 1e-4:
         raise errors.UsageError(
             f"teacher: {path} returns probabilities, not logits; save it without its last softmax"

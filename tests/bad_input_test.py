@@ -30,6 +30,7 @@ SMALL = [
     "--epochs=1", "--validation_fraction=0.2", "--nodownload", "--notensorboard", "--evaluate=",
 ]  # fmt: skip
 GOOD = "--dataset=npz:{shelf}/good.npz"
+FAIR = ["--method=fair_ard"]
 RUN = [*SMALL, GOOD, "--method=pgd_at", "--run_dir={run}"]
 
 
@@ -228,6 +229,12 @@ TRAIN = [
     ("weights from a damaged file", [GOOD, "--init_from={shelf}/damaged.keras"], USAGE, "not a .keras file"),
     ("weights from an .h5 file", [GOOD, "--init_from={shelf}/old.h5"], USAGE, ".h5 is refused"),
     ("weights from an empty directory", [GOOD, "--init_from={shelf}/bare"], USAGE, "holds no model"),
+    ("no teacher", [GOOD, "--method=rslad"], USAGE, "give --teacher=PATH"),
+    ("teacher that is not there", [GOOD, "--method=absld", "--teacher={shelf}/no"], USAGE, "is not found"),
+    ("teacher of five classes", [GOOD, *FAIR, "--teacher={shelf}/five.keras"], USAGE, "knows 5 classes"),
+    ("teacher of larger images", [GOOD, *FAIR, "--teacher={shelf}/large.keras"], USAGE, "takes images [12"),
+    ("teacher with a softmax", [GOOD, *FAIR, "--teacher={shelf}/softmax.keras"], USAGE, "probabilities"),
+    ("teacher that gives NaN", [GOOD, *FAIR, "--teacher={shelf}/nan.keras"], USAGE, "NaN"),
     # data
     ("unknown data set", ["--dataset=cifar11"], USAGE, "Did you mean 'cifar10'?"),
     ("folder without a path", ["--dataset=folder:"], DATA, "no folder"),
