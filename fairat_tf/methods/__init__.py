@@ -29,6 +29,7 @@ TABLE = Table(
         "fat_var": "fairat_tf.methods.fat_var:FATVar",
         "dpls": "fairat_tf.methods.dpls:DPLS",
         "cfol": "fairat_tf.methods.cfol:CFOL",
+        "spectral": "fairat_tf.methods.spectral:Spectral",
         "rslad": "fairat_tf.methods.rslad:RSLAD",
         "fair_ard": "fairat_tf.methods.fair_ard:FairARD",
         "absld": "fairat_tf.methods.absld:ABSLD",

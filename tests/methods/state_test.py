@@ -25,6 +25,7 @@ OPTIONS = {
     "frl": {"frl_rate": 0.5},
     "dpls": {"dpls_warmup": 0.3},
     "cfol": {"cfol_rate": 0.005},
+    "spectral": {},
     "fair_ard": {},
     "absld": {},
     "fairat": {
@@ -42,6 +43,7 @@ MOVED = {
     "frl": ["margin_multipliers"],
     "dpls": ["difficulty"],
     "cfol": ["log_weights", "shares"],
+    "spectral": ["confusion_weights"],
     "fair_ard": ["fair_weight"],
     "absld": ["adversarial_temperature", "natural_temperature"],
     "fairat": ["class_accuracy", "class_weight"],
