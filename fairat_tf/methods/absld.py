@@ -35,7 +35,7 @@ import tensorflow as tf
 
 from fairat_tf.config import option
 from fairat_tf.methods.batches import Batch, Examples
-from fairat_tf.methods.distillation import Distilled, WithTeacher, share_option, shares
+from fairat_tf.methods.distillation import Distilled, WithTeacher, divergence, share_option, shares
 from fairat_tf.metrics.classwise import ClassMean
 from fairat_tf.objectives import Objective, losses
 
@@ -68,7 +68,7 @@ class ABSLD(Distilled):
         self.natural_temperature = self._state("natural_temperature", classes, initial=1.0)
 
     def _tempered(self, guide: tf.Tensor, labels: tf.Tensor, temperature: Any) -> tf.Tensor:
-        return guide / self.of_class(temperature, labels)[:, None]
+        return guide / tf.cast(self.of_class(temperature, labels), guide.dtype)[:, None]
 
     def attack_loss(self, guide: tf.Tensor, labels: tf.Tensor) -> Objective | None:
         """Returns KL(T_t(x) || S(x')) at the adversarial temperature of the class."""
@@ -79,8 +79,8 @@ class ABSLD(Distilled):
         guide, labels = examples.guide, examples.labels
         adversarial = self._tempered(guide, labels, self.adversarial_temperature)
         calm = self._tempered(guide, labels, self.natural_temperature)
-        on_adversarial = losses.kl_divergence(adversarial, logits)
-        return shares(self.options.distill_adversarial, on_adversarial, losses.kl_divergence(calm, natural))
+        share = self.options.distill_adversarial
+        return shares(share, divergence(adversarial, logits), divergence(calm, natural))
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
         """Adds up the student's cross-entropies by class."""

@@ -95,9 +95,10 @@ class CFOL(Method):
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
         """Raises the classes of the examples that are misclassified."""
-        wrong = tf.cast(tf.argmax(logits, -1, tf.int32) != examples.labels, tf.float32)
+        shares = tf.convert_to_tensor(self.shares)
+        wrong = tf.cast(tf.argmax(logits, -1, tf.int32) != examples.labels, shares.dtype)
         failures = over_replicas(class_sums(wrong, examples.labels, self.num_classes))
-        raised = self.options.cfol_rate * failures / tf.convert_to_tensor(self.shares)
+        raised = self.options.cfol_rate * failures / shares
         self.log_weights.assign(self.log_weights + raised)
 
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ class Distilled(Method):
         if self.label_smoothing or self.class_label_smoothing:
             raise ValueError(f"{self.name} trains on the teacher's labels: label_smoothing must be 0")
         # behind a function, so that Keras does not take a model for a part of this one
-        self.guide_of = lambda images: tf.stop_gradient(tf.cast(teacher_logits(images), tf.float32))
+        self.guide_of = lambda images: tf.stop_gradient(losses.at_least_float32(teacher_logits(images)))
 
     @property
     def trains_on_natural(self) -> bool:
@@ -68,7 +68,7 @@ class Distilled(Method):
 
     def attack_loss(self, guide: tf.Tensor, labels: tf.Tensor) -> Objective | None:
         """Returns what the attack maximises, (logits, labels) -> [B]; here: KL(teacher || student)."""
-        return lambda logits, labels: losses.kl_divergence(guide, logits)
+        return lambda logits, labels: divergence(guide, logits)
 
     def student_loss(self, examples: Examples, natural: Any, logits: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each example, [M], before the weights of `class_weights`.
@@ -100,6 +100,12 @@ class Distilled(Method):
     def training_passes(self) -> float:
         """The student's passes, and the teacher's forward pass as if it were as large as the student."""
         return 1.5 * (1 + self.trains_on_natural) * (2 if self.awp_gamma else 1) + 0.5
+
+
+def divergence(guide: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns KL(teacher || student), [M], from the logits [M, K] of both."""
+    logits = losses.at_least_float32(logits)
+    return losses.kl_divergence(tf.cast(guide, logits.dtype), logits)
 
 
 def shares(adversarial: float, on_adversarial: tf.Tensor, on_natural: tf.Tensor) -> tf.Tensor:

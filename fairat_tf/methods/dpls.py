@@ -74,10 +74,11 @@ class DPLS(Method):
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
         """Remembers how hard each example was."""
-        doubt = 1.0 - tf.exp(-losses.cross_entropy(logits, examples.labels))
         known = tf.gather(tf.convert_to_tensor(self.difficulty), batch.index)
-        kept = tf.where(known < 0.0, 0.0, self.options.dpls_memory)
-        now = kept * known + (1.0 - kept) * doubt
+        right = tf.exp(-losses.cross_entropy(logits, examples.labels))
+        doubt = 1.0 - tf.cast(right, known.dtype)
+        memory = self.options.dpls_memory
+        now = tf.where(known < 0.0, doubt, memory * known + (1.0 - memory) * doubt)
         self.seen_difficulty.update_state(batch.labels, now)
         index, values = selection.global_scores(batch.index), selection.global_scores(now)
         self.difficulty.assign(tf.tensor_scatter_nd_update(self.difficulty, index[:, None], values))

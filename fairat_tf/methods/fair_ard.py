@@ -37,7 +37,7 @@ from fairat_tf import rng
 from fairat_tf.config import option
 from fairat_tf.methods import class_weights
 from fairat_tf.methods.batches import Batch, Examples, plain_examples
-from fairat_tf.methods.distillation import Distilled, WithTeacher, shares
+from fairat_tf.methods.distillation import Distilled, WithTeacher, divergence, shares
 from fairat_tf.metrics.classwise import ClassMean
 from fairat_tf.objectives import Objective, losses
 
@@ -95,14 +95,14 @@ class FairARD(Distilled):
 
     def _of_ard(self, examples: Examples, natural: Any, logits: tf.Tensor) -> tf.Tensor:
         t, share = self.options.ard_temperature, self.options.ard_share
-        soft = t * t * losses.kl_divergence(examples.guide / t, logits / t)
+        soft = t * t * divergence(examples.guide / t, logits / t)
         return (
             soft if natural is None else shares(share, soft, losses.cross_entropy(natural, examples.labels))
         )
 
     def _of_rslad(self, examples: Examples, natural: Any, logits: tf.Tensor) -> tf.Tensor:
         guide = examples.guide
-        return shares(_OF_RSLAD, losses.kl_divergence(guide, logits), losses.kl_divergence(guide, natural))
+        return shares(_OF_RSLAD, divergence(guide, logits), divergence(guide, natural))
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
         """Adds up how long each class survives the attack."""

@@ -21,8 +21,7 @@ from typing import Any
 import tensorflow as tf
 
 from fairat_tf.methods.batches import Examples
-from fairat_tf.methods.distillation import Distilled, WithTeacher, share_option, shares
-from fairat_tf.objectives import losses
+from fairat_tf.methods.distillation import Distilled, WithTeacher, divergence, share_option, shares
 
 
 class RSLAD(Distilled):
@@ -39,6 +38,6 @@ class RSLAD(Distilled):
         guide = examples.guide
         return shares(
             self.options.distill_adversarial,
-            losses.kl_divergence(guide, logits),
-            losses.kl_divergence(guide, natural),
+            divergence(guide, logits),
+            divergence(guide, natural),
         )

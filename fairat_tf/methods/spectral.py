@@ -97,11 +97,12 @@ class Spectral(Method):
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
         """Counts (predicted, true class) under attack."""
-        hot = tf.one_hot(examples.labels, self.num_classes)
+        hot = tf.one_hot(examples.labels, self.num_classes, dtype=logits.dtype)
         lowered = logits - self.options.spectral_margin * hot * logits
         predicted = tf.one_hot(tf.argmax(lowered, -1), self.num_classes) * examples.present[:, None]
         by_label = over_replicas(class_sums(predicted, examples.labels, self.num_classes))
-        self.confusions.assign(self.confusions + tf.transpose(by_label))
+        known = tf.convert_to_tensor(self.confusions)
+        self.confusions.assign(known + tf.cast(tf.transpose(by_label), known.dtype))
 
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
         """Sets the weights of the next epoch from the confusions of this one."""

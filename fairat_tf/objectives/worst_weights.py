@@ -19,15 +19,15 @@ _LOWEST, _HIGHEST = -80.0, 30.0  # of log(nu - max a) relative to the range of t
 
 
 def worst_weights(gains: tf.Tensor, radius: float) -> tf.Tensor:
-    """Returns the maximiser p, float32 [K].
+    """Returns the maximiser p, [K] in the dtype of the gains.
 
     Args:
-      gains: a, float32 [K]; equal gains give equal weights, of which each is as good as any other.
+      gains: a, [K]; equal gains give equal weights, of which each is as good as any other.
       radius: r in nats, 0 or more. For K = 10 weights below 1e-34 begin at about r = 70: from there on the
         radius is met only as far as float32 reaches, which is all weight on the largest gain.
     """
     if not radius:
-        return tf.fill(gains.shape, 1.0 / gains.shape[0])
+        return tf.ones_like(gains) / gains.shape[0]
     spread = tf.reduce_max(gains) - tf.reduce_min(gains)
     below = tf.math.divide_no_nan(tf.reduce_max(gains) - gains, spread)  # in [0, 1]
 
@@ -40,11 +40,11 @@ def worst_weights(gains: tf.Tensor, radius: float) -> tf.Tensor:
         too_far = divergence_from_equal(shares(middle)) > radius
         return step + 1, tf.where(too_far, middle, low), tf.where(too_far, high, middle)
 
-    start = (tf.constant(0), tf.constant(_LOWEST), tf.constant(_HIGHEST))
+    start = (tf.constant(0), tf.constant(_LOWEST, gains.dtype), tf.constant(_HIGHEST, gains.dtype))
     _, _, height = tf.while_loop(lambda step, *_: step < _STEPS, halve, start, maximum_iterations=_STEPS)
     return shares(height)
 
 
 def divergence_from_equal(weights: tf.Tensor) -> tf.Tensor:
-    """Returns KL(u || p) in nats, u the equal weights, from p float32 [K] above 0."""
-    return -tf.math.log(float(weights.shape[0])) - tf.reduce_mean(tf.math.log(weights))
+    """Returns KL(u || p) in nats, u the equal weights, from p [K] above 0."""
+    return -tf.reduce_mean(tf.math.log(weights.shape[0] * weights))
