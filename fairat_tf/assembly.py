@@ -10,9 +10,20 @@ import logging
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from fairat_tf import attacks, augment, data, devices, methods, model_files, networks, optimization
+from fairat_tf import (
+    attacks,
+    augment,
+    data,
+    devices,
+    errors,
+    methods,
+    model_files,
+    networks,
+    optimization,
+)
 from fairat_tf.config import Config
 from fairat_tf.data import pipeline
 from fairat_tf.data.dataset import Dataset, Split
@@ -61,6 +72,7 @@ class Parts:
             first_step=position.step,
             augment=self.weak,
             mix=self.mix,
+            class_shares=self.method.class_shares(),
         )
 
     def validation(self) -> tf.data.Dataset:
@@ -178,8 +190,10 @@ def make_method(config: Config, network: keras.Model, num_classes: int, num_exam
         "norm": config.attack.norm,
         "step_size": config.attack.step_size,
     }
+    teacher = teacher_logits(config, num_classes, tuple(network.input_shape[1:]))
     return methods.get(config.method)(
         network,
+        **({"teacher_logits": teacher} if teacher else {}),
         attack=attacks.get("pgd")(steps=config.attack.steps, **threat),
         validation_attack=attacks.get("pgd")(steps=config.attack.validation_steps, **threat),
         num_classes=num_classes,
@@ -188,6 +202,37 @@ def make_method(config: Config, network: keras.Model, num_classes: int, num_exam
         **{name: getattr(config.optimization, name) for name in _FOR_EVERY_METHOD},
         **config.options,
     )
+
+
+def teacher_logits(config: Config, num_classes: int, image_shape: tuple[int, ...]) -> Any:
+    """Returns the `logits_fn` of the model that the option `teacher` names; None where it names none.
+
+    Raises:
+      errors.UsageError: nothing there, or a model that does not fit the data; the message says which.
+    """
+    path = config.options.get("teacher", "")
+    if not path:
+        return None
+    model = model_files.load(path)
+    try:
+        logits = model.logits_fn(tf.fill((2, *image_shape), 0.5)).numpy()
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        takes = f"takes images {list(model.image_shape)}" if model.image_shape else "fails on them"
+        raise errors.UsageError(
+            f"teacher: {path} {takes}, the data set has {list(image_shape)}; give a teacher of this data set"
+        ) from error
+    if logits.shape != (2, num_classes):
+        raise errors.UsageError(
+            f"teacher: {path} knows {logits.shape[-1]} classes, the data set has {num_classes}; give a "
+            "teacher of this data set"
+        )
+    if not np.isfinite(logits).all():
+        raise errors.UsageError(f"teacher: {path} returns NaN or infinity; check its weights")
+    if logits.min() >= 0 and abs(logits.sum(1) - 1).max() < 1e-4:
+        raise errors.UsageError(
+            f"teacher: {path} returns probabilities, not logits; save it without its last softmax"
+        )
+    return model.logits_fn
 
 
 def make_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:

@@ -14,6 +14,7 @@ import pytest
 
 from fairat_tf import assembly, flags_lib, train
 from fairat_tf.training_loop import Position
+from tests import support
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "flags").glob("*.flags"))
@@ -35,6 +36,15 @@ def words(path, folder, *more):
     return ["train", f"--flagfile={path}", f"--data_dir={folder}", *smaller, *more]
 
 
+def teacher_for(argv, folder):
+    """Returns the flag of a teacher of ten classes, where the method asks for one."""
+    command = flags_lib.training_command(argv)
+    if "teacher" not in command.flags:
+        return []
+    support.tiny_network(classes=10, shape=(32, 32, 3)).save(folder / "teacher.keras")
+    return [f"--teacher={folder / 'teacher.keras'}"]
+
+
 def first_step(argv):
     """Returns (parts, training metrics, largest change of a weight) of one step with these flags."""
     command = flags_lib.training_command(argv)
@@ -49,7 +59,8 @@ def first_step(argv):
 
 
 def check_step(path, folder, *more):
-    parts, logs, change = first_step(words(path, folder, *more))
+    argv = words(path, folder, *more)
+    parts, logs, change = first_step(argv + teacher_for(argv, folder))
     written, config = flags_of(path), parts.config
     assert (config.method, config.network.network) == (
         written.get("method", "fairat"),

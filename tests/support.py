@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from fairat_tf import attacks, methods
 from fairat_tf.data.dataset import Dataset, Split
+from fairat_tf.methods.distillation import Distilled
 from fairat_tf.optimization import SGD
 
 CLASSES = 4
@@ -38,9 +39,17 @@ def tiny_dataset(size=96):
     return Dataset("tiny", tuple("abcd"), tiny_split(size), tiny_split(40, seed=1))
 
 
+def teacher(classes=CLASSES, shape=SHAPE):
+    """Returns the logits function of another network, as a teacher for methods that learn from one."""
+    network = tiny_network(seed=7, classes=classes, shape=shape)
+    return lambda images: network(images, training=False)
+
+
 def make_method(name, network=None, steps=2, learning_rate=0.05, attack=None, **options):
     """Returns a compiled method around a tiny network."""
     network = network or tiny_network()
+    if issubclass(methods.get(name), Distilled) and "teacher_logits" not in options:
+        options["teacher_logits"] = teacher(network.output_shape[-1], network.input_shape[1:])
     attack = attack or attacks.get("pgd")(epsilon=0.1, step_size=0.05, steps=steps)
     method = methods.get(name)(network, attack=attack, num_classes=network.output_shape[-1], **options)
     method.compile(optimizer=SGD(learning_rate, momentum=0.9, weight_decay=1e-3))

@@ -108,6 +108,40 @@ class PGD:
         """Returns the points [B, H, W, C] at which a call with the same seed begins."""
         return self._start(threat.get(self.norm)(images, self.epsilon if epsilon is None else epsilon), seed)
 
+    def walk(
+        self,
+        logits_fn: LogitsFn,
+        points: tf.Tensor,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        steps: int,
+        epsilon: Any = None,
+        loss: Loss | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Goes on from given points, for methods that look at the way and not only at its end.
+
+        `start`, then walks whose steps add up to the attack's, end where a call with the same seed ends.
+
+        Args:
+          logits_fn, images, labels, epsilon, loss: as for a call.
+          points: where to begin, [B, H, W, C], inside the ball around `images`.
+          steps: gradient steps to take.
+
+        Returns:
+          (points after the steps, number of the `steps` points passed before that were classified rightly,
+          float32 [B]).
+        """
+        ball = threat.get(self.norm)(images, self.epsilon if epsilon is None else epsilon)
+        step_size, maximised = self._step(ball), loss or objectives.get(self.objective)
+
+        def ascend(points: tf.Tensor, survived: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            _, gradient, logits = loss_and_gradient(logits_fn, maximised, points, labels)
+            right = tf.cast(~misclassified(logits, labels), tf.float32)
+            return ball.ascend(points, gradient, step_size), survived + right
+
+        nowhere = (points, tf.zeros(tf.shape(labels)))
+        return repeat(steps, ascend, nowhere) if steps else nowhere
+
     def _start(self, ball: threat.Ball, seed: rng.Seed) -> tf.Tensor:
         return ball.random_start(seed) if self.random_start else ball.images
 

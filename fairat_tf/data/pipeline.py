@@ -3,8 +3,9 @@
     for batch in training_batches(split, batch_size=128, seed=0, epoch=3, augment=weak):
         batch["image"], batch["label"], batch["index"]
 
-An epoch is a function of (split, batch size, seed, epoch) alone, so training can go on in the middle of one:
-`first_step` leaves earlier batches out without reading them. Images are float32 in [0, 1].
+An epoch is a function of (split, batch size, seed, epoch) and of the class shares, if any, alone, so
+training can go on in the middle of one: `first_step` leaves earlier batches out without reading them.
+Images are float32 in [0, 1].
 """
 
 import collections
@@ -48,6 +49,24 @@ def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(entropy)).permutation(size).astype(np.int32)
 
 
+def drawn_order(labels: np.ndarray, class_shares: Any, seed: int, epoch: int) -> np.ndarray:
+    """Returns an order of `epoch` in which classes are drawn: rows with replacement, int32 [N].
+
+    Args:
+      labels: int [N].
+      class_shares: probability of each class, [K]; classes without examples have none.
+      seed, epoch: as for `epoch_order`.
+    """
+    entropy = np.random.SeedSequence([seed & 0xFFFFFFFF, epoch, 1])
+    generator = np.random.Generator(np.random.PCG64(entropy))
+    by_class = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels, minlength=len(class_shares))
+    shares = np.where(counts > 0, np.asarray(class_shares, np.float64), 0.0)
+    classes = generator.choice(len(shares), len(labels), p=shares / shares.sum())
+    places = np.floor(generator.random(len(labels)) * counts[classes]).astype(np.int64)
+    return by_class[(np.cumsum(counts) - counts)[classes] + places].astype(np.int32)
+
+
 def training_batches(
     split: Split,
     *,
@@ -58,6 +77,7 @@ def training_batches(
     augment: Augment | None = None,
     mix: Mix | None = None,
     threads: int = 0,
+    class_shares: Any = None,
 ) -> tf.data.Dataset:
     """Returns the batches of one epoch, in its own order.
 
@@ -72,6 +92,8 @@ def training_batches(
       mix: called after it, likewise, with the labels and the seed of ("mix", global step). It sees the global
         batch: partners do not depend on the number of devices that share it afterwards.
       threads: size of a thread pool of its own; 0 shares TensorFlow's.
+      class_shares: probability with which each class is drawn, [K], and then any of its examples, with
+        replacement; None: every example at most once.
 
     Returns:
       A data set of dictionaries: "image" float32 [B, H, W, C] in [0, 1], "label" int32 [B], "index"
@@ -86,7 +108,11 @@ def training_batches(
         raise ValueError(f"first_step: expected 0 to {steps} (steps per epoch), received {first_step}.")
     key = ("train", batch_size, seed, augment, mix)
     make = _remembered(split, key, lambda: _trainer(split, batch_size, seed, augment, mix))
-    order = epoch_order(len(split), seed, epoch)[: steps * batch_size].reshape(steps, batch_size)
+    if class_shares is None:
+        order = epoch_order(len(split), seed, epoch)
+    else:
+        order = drawn_order(split.labels, class_shares, seed, epoch)
+    order = order[: steps * batch_size].reshape(steps, batch_size)
     numbers = epoch * steps + np.arange(steps, dtype=np.int64)
     with tf.device("CPU:0"):
         plan = tf.data.Dataset.from_tensor_slices((order[first_step:], numbers[first_step:].astype(np.int32)))

@@ -24,6 +24,15 @@ TABLE = Table(
         "wat": "fairat_tf.methods.wat:WAT",
         "cfa": "fairat_tf.methods.cfa:CFA",
         "dafa": "fairat_tf.methods.dafa:DAFA",
+        "faal": "fairat_tf.methods.faal:FAAL",
+        "ham": "fairat_tf.methods.ham:HAM",
+        "fat_var": "fairat_tf.methods.fat_var:FATVar",
+        "dpls": "fairat_tf.methods.dpls:DPLS",
+        "cfol": "fairat_tf.methods.cfol:CFOL",
+        "spectral": "fairat_tf.methods.spectral:Spectral",
+        "rslad": "fairat_tf.methods.rslad:RSLAD",
+        "fair_ard": "fairat_tf.methods.fair_ard:FairARD",
+        "absld": "fairat_tf.methods.absld:ABSLD",
     },
 )
 

@@ -151,7 +151,7 @@ class Method(Measured):
         labels = examples.truth
         natural = self.forward(examples.natural, examples) if self.objective.needs_natural else None
         logits = self.forward(examples.images, examples)
-        terms = self.objective.terms(logits, natural, labels, self.targets(labels))
+        terms = self.objective.terms(logits, natural, labels, self.targets(examples))
         on_error, on_boundary = self.term_weights(examples, logits, terms)
         loss = on_error * terms.error + on_boundary * self.objective.beta * terms.boundary
         if self.class_weights:
@@ -166,12 +166,19 @@ class Method(Measured):
         """Returns the weights of error and boundary term, [M] or floats; do not let gradients through."""
         return 1.0, 1.0
 
-    def targets(self, labels: tf.Tensor) -> tf.Tensor:
+    def targets(self, examples: Examples) -> tf.Tensor:
         """Returns what the loss trains towards: the labels (int32 [M] or mixed [M, K]), or smoothed ones."""
+        amount = self.smoothing(examples)
+        if amount is None:
+            return examples.truth
+        return robust.smoothed(examples.truth, amount, self.num_classes)
+
+    def smoothing(self, examples: Examples) -> Any:
+        """Returns the share of each label that is spread over all classes, [M]; None: no label is."""
         if not self.label_smoothing and not self.class_label_smoothing:
-            return labels
-        by_class = self.class_label_smoothing * self.of_class(self.class_accuracy, labels)
-        return robust.smoothed(labels, self.label_smoothing + by_class, self.num_classes)
+            return None
+        by_class = self.of_class(self.class_accuracy, examples.truth)
+        return self.label_smoothing + self.class_label_smoothing * by_class
 
     def attack_objective(
         self, images: tf.Tensor, labels: tf.Tensor, logits_fn: Callable[..., tf.Tensor] | None = None
@@ -181,6 +188,13 @@ class Method(Measured):
 
     def epsilon_for(self, labels: tf.Tensor) -> Any:
         """Returns the radius for each example, [B] or a float; None means the attack's own."""
+        return None
+
+    def class_shares(self) -> np.ndarray | None:
+        """Returns with which probability the coming epoch draws each class, [K]; None: no drawing.
+
+        Called on the host when an epoch begins or goes on; it must not change in between.
+        """
         return None
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
@@ -300,7 +314,8 @@ class Method(Measured):
     def _share_of_mean(self, loss: tf.Tensor, examples: Examples) -> tf.Tensor:
         """Returns this replica's part of the mean over the global batch, plus regularisation losses."""
         present = tf.cast(examples.present, loss.dtype)
-        value = tf.reduce_sum(loss * present) / tf.reduce_sum(selection.global_scores(present))
+        count = tf.reduce_sum(selection.global_scores(present))
+        value = tf.reduce_sum(loss * present) / tf.maximum(count, 1.0)
         if self.training_network.losses:
             value += tf.add_n(self.training_network.losses) / replicas()
         return value

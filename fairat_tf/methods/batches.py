@@ -36,7 +36,8 @@ class Examples(NamedTuple):
     `images` and `natural` are [M, H, W, C] (after and before the attack), `labels` int32 [M],
     `present` [M] is 1, or 0 for a row that only fills the static shape; `hard` bool [B] and
     `scores` [B] say who was found hard. `soft` [M, K] as in `Batch`. `views` bool [M] tells which rows
-    are views beside the batch's own rows (None: none is, or it does not matter).
+    are views beside the batch's own rows (None: none is, or it does not matter). `guide` [M, K] are a
+    teacher's logits, where there is one.
     """
 
     images: tf.Tensor
@@ -47,6 +48,7 @@ class Examples(NamedTuple):
     scores: tf.Tensor
     soft: tf.Tensor | None = None
     views: tf.Tensor | None = None
+    guide: Any = None
 
     @property
     def truth(self) -> tf.Tensor:

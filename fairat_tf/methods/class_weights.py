@@ -44,6 +44,10 @@ def next_weights(spec: str, class_accuracy: np.ndarray) -> np.ndarray | None:
     """Returns the weights for the next epoch, float32 [K]; None where they are fixed."""
     if not spec.startswith("inverse"):
         return None
-    inverse = np.maximum(class_accuracy, _FLOOR) ** -_power(spec)
-    weights = len(inverse) * inverse / inverse.sum()
-    return np.clip(weights, _LOWEST, _HIGHEST).astype(np.float32)
+    return inverse(class_accuracy, _power(spec))
+
+
+def inverse(survival: np.ndarray, power: float) -> np.ndarray:
+    """Returns K * t_k^-p / sum over j of t_j^-p, cut to [5/6, 5/2], float32 [K], from t [K] and p."""
+    inverted = np.maximum(survival, _FLOOR) ** -power
+    return np.clip(len(inverted) * inverted / inverted.sum(), _LOWEST, _HIGHEST).astype(np.float32)

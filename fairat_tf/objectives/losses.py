@@ -61,6 +61,12 @@ def margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return other - true
 
 
+def probability_margin(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns max over j != y of p_j - p_y, [B], in [-1, 1], from logits [B, K] and labels int32 [B]."""
+    true, other = true_and_best_other(tf.nn.softmax(at_least_float32(logits)), labels)
+    return other - true
+
+
 def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the difference of logits ratio, [B] (Croce & Hein 2020, equation 6).
 

@@ -4,6 +4,8 @@ import pytest
 
 from tests.bad_input.judging import GOOD, SMALL, USAGE, filled, judge, run_train, snapshot
 
+FAIR = ["--method=fair_ard"]
+
 CASES = [
     # flags that are wrong by themselves
     ("no flag file", ["--flagfile={shelf}/none.flags"], USAGE, "none.flags"),
@@ -67,6 +69,12 @@ CASES = [
     ("weights from a damaged file", [GOOD, "--init_from={shelf}/damaged.keras"], USAGE, "not a .keras file"),
     ("weights from an .h5 file", [GOOD, "--init_from={shelf}/old.h5"], USAGE, ".h5 is refused"),
     ("weights from an empty directory", [GOOD, "--init_from={shelf}/bare"], USAGE, "holds no model"),
+    ("no teacher", [GOOD, "--method=rslad"], USAGE, "give --teacher=PATH"),
+    ("teacher that is not there", [GOOD, "--method=absld", "--teacher={shelf}/no"], USAGE, "is not found"),
+    ("teacher of five classes", [GOOD, *FAIR, "--teacher={shelf}/five.keras"], USAGE, "knows 5 classes"),
+    ("teacher of larger images", [GOOD, *FAIR, "--teacher={shelf}/large.keras"], USAGE, "takes images [12"),
+    ("teacher with a softmax", [GOOD, *FAIR, "--teacher={shelf}/softmax.keras"], USAGE, "probabilities"),
+    ("teacher that gives NaN", [GOOD, *FAIR, "--teacher={shelf}/nan.keras"], USAGE, "NaN"),
 ]  # fmt: skip
 
 

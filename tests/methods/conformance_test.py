@@ -5,6 +5,7 @@ without stand in NEEDS, and a name there that no longer exists fails.
 """
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -27,14 +28,35 @@ def made(name, strategy=None, **kwargs):
         return support.make_method(name, network, num_examples=64, **NEEDS.get(name, {}), **kwargs)
 
 
+class Recorder(keras.callbacks.Callback):
+    """Notes weights and class-wise training metrics after every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights, self.metrics = [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.weights.append(weights(self.model))
+        self.metrics.append([metric.per_class() for metric in self.model.train_metrics])
+
+
 def trained(method, strategy=None, steps=STEPS, jit_compile=False):
-    loop = Loop(method, strategy or tf.distribute.get_strategy(), jit_compile=jit_compile)
+    recorder = Recorder()
+    strategy = strategy or tf.distribute.get_strategy()
+    loop = Loop(method, strategy, callbacks=[recorder], jit_compile=jit_compile)
     split = support.tiny_split()
     batches = [support.batch_of(split, 16, 16 * (i % 4)) for i in range(steps)]
     whole = {key: tf.concat([b[key] for b in batches], 0) for key in batches[0]}
     data = tf.data.Dataset.from_tensor_slices(whole).batch(16, drop_remainder=True)
     loop.run(Position(), 1, lambda position: data, steps)
-    return loop
+    return recorder
+
+
+@functools.cache
+def course(name):
+    """Returns a method after its training on one device, and what was noted on the way; made once."""
+    method = made(name)
+    return method, trained(method)
 
 
 def weights(method):
@@ -47,10 +69,9 @@ def test_needs_names_only_methods_that_exist():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_moves_weights_counts_every_example_and_stays_finite(name):
-    method = made(name)
-    before = weights(method)
-    trained(method)
-    after = weights(method)
+    before = weights(made(name))
+    method, recorder = course(name)
+    after = recorder.weights[-1]
     assert all(np.isfinite(w).all() for w in after)
     assert max(np.abs(a - b).max() for a, b in zip(after, before, strict=True)) > 1e-4
     assert method.train_confusion.matrix().sum() == 16 * STEPS
@@ -70,34 +91,29 @@ def test_train_step_returns_exactly_its_metrics(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_devices_equal_one(name, mirrored):
-    one = made(name)
-    trained(one, steps=1)
-    two = made(name, mirrored)
-    trained(two, mirrored, steps=1)
-    for a, b in zip(weights(one), weights(two), strict=True):
+    one, two = course(name)[1], trained(made(name, mirrored), mirrored, steps=1)
+    for a, b in zip(one.weights[0], two.weights[0], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
-    for a, b in zip(one.train_metrics, two.train_metrics, strict=True):
-        np.testing.assert_allclose(a.per_class(), b.per_class(), rtol=1e-4, atol=1e-5)
+    for a, b in zip(one.metrics[0], two.metrics[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_xla_equals_graph(name):
-    graph, compiled = made(name), made(name)
-    trained(graph, steps=2)
-    trained(compiled, steps=2, jit_compile=True)
-    for a, b in zip(weights(graph), weights(compiled), strict=True):
+    compiled = trained(made(name), steps=2, jit_compile=True)
+    for a, b in zip(course(name)[1].weights[1], compiled.weights[1], strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(name):
-    first, second, other = made(name), made(name), made(name, seed=1)
-    for method in (first, second, other):
-        trained(method)
-    for a, b in zip(weights(first), weights(second), strict=True):
+    first, second = course(name)[1], trained(made(name))
+    for a, b in zip(first.weights[-1], second.weights[-1], strict=True):
         np.testing.assert_array_equal(a, b)
-    if first.adversarial:
-        assert any(not np.array_equal(a, b) for a, b in zip(weights(first), weights(other), strict=True))
+    if course(name)[0].adversarial:
+        other = trained(made(name, seed=1))
+        pairs = zip(first.weights[-1], other.weights[-1], strict=True)
+        assert any(not np.array_equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize("name", NAMES)

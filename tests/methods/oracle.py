@@ -12,14 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fairat_tf import rng
+from fairat_tf import methods, rng
 from fairat_tf.methods.batches import unpack
+from fairat_tf.methods.distillation import Distilled
 from tests import support
 
 CLASSES, SHAPE, SIZE = 3, (2, 2, 1), 6
 LEARNING_RATE, WEIGHT_DECAY = 0.05, 1e-3  # of tests.support
 PATTERN = np.array([[1.0, -0.5], [0.25, 0.75]])[:, :, None]
 KERNEL = np.random.default_rng(0).normal(size=(4, CLASSES)).astype(np.float32)
+TEACHER = np.random.default_rng(2).normal(size=(4, CLASSES)).astype(np.float32)
 IMAGES = np.random.default_rng(1).uniform(0.2, 0.8, (SIZE, *SHAPE)).astype(np.float32)
 LABELS = np.array([0, 1, 2, 1, 0, 1], np.int32)
 
@@ -38,6 +40,17 @@ class Shift:
         radius = tf.reshape(tf.cast(self.epsilon if epsilon is None else epsilon, tf.float32), [-1, 1, 1, 1])
         return images + radius * tf.constant(PATTERN, tf.float32)
 
+    def start(self, images, seed, epsilon=None):
+        return images
+
+    def walk(self, logits_fn, points, images, labels, steps, epsilon=None, loss=None):
+        """Adds a tenth of the pattern each step, and counts the points that are right before it."""
+        right = tf.zeros(labels.shape)
+        for _ in range(steps):
+            right += tf.cast(tf.argmax(logits_fn(points), -1, tf.int32) == labels, tf.float32)
+            points += self.epsilon / self.steps * tf.constant(PATTERN, tf.float32)
+        return points, right
+
 
 def linear_network():
     """Returns flattened pixels times KERNEL."""
@@ -48,8 +61,16 @@ def linear_network():
     return network
 
 
+def teacher(images):
+    """Returns the logits of the linear teacher."""
+    return tf.reshape(images, [-1, 4]) @ tf.constant(TEACHER)
+
+
 def linear_method(name, **options):
     """Returns a compiled method around the linear network, attacked by `Shift`."""
+    options = {"num_examples": SIZE, **options}
+    if issubclass(methods.get(name), Distilled):
+        options = {"teacher_logits": teacher, **options}
     return support.make_method(name, linear_network(), attack=Shift(), **options)
 
 
@@ -133,6 +154,15 @@ def mart_rows(weights, natural, adversarial, labels, beta):
     p_label = (p * hot).sum(1, keepdims=True)
     by_doubt = -divergence(p, q)[:, None] * p_label * (hot - p)
     return [(x, beta * (doubt * divergence_by_first_logits(p, q) + by_doubt)), (y, by_q)]
+
+
+GUIDE = softmax(flat(IMAGES) @ TEACHER.astype(np.float64))  # of the linear teacher on the natural images
+
+
+def rslad_rows(share):
+    """Returns the same of share * KL(T(x) || S(x')) + (1 - share) * KL(T(x) || S(x))."""
+    adversarial = cross_entropy_rows(KERNEL, shifted(), GUIDE, share)
+    return adversarial + cross_entropy_rows(KERNEL, IMAGES, GUIDE, 1 - share)
 
 
 def gradient(rows, count=SIZE):
