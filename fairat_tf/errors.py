@@ -51,6 +51,10 @@ class StorageError(CommandError, OSError):
     exit_code = 7
 
 
+class OtherSettings(StorageError):  # noqa: N818
+    """The directory holds a result with other settings, which is kept (exit code 7)."""
+
+
 class Interrupted(CommandError):  # noqa: N818
     """Stopped before the end with its state saved: the same command goes on (exit code 75)."""
 

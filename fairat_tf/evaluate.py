@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 wrong usage; 3 data; 4 a gate is missed; 5 the attack cann
 75 stopped, the same command goes on.
 """
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -66,7 +67,12 @@ with COMMAND.group("Judgement"):
     )
     flags.DEFINE_string("baseline", "", "Directory of another evaluation, for rho.", **_f)
 with COMMAND.group("Results"):
-    flags.DEFINE_string("output_dir", "", "Where results go; MODEL/evaluation for a run directory.", **_f)
+    flags.DEFINE_string(
+        "output_dir",
+        "",
+        "Where results go; MODEL/evaluation for a run directory, evaluation-2 if that has other settings.",
+        **_f,
+    )
     flags.DEFINE_bool("save_examples", False, "Keep the adversarial images; see fairat_tf.verify.", **_f)
     flags.DEFINE_bool("progress", True, "Show progress on stderr.", **_f)
 
@@ -80,7 +86,14 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     gates = tuple(gate.parse(text) for text in values.gate)
     request = running.Request(**wanted, gates=gates)
     with cli.stop_on_signals("the same command goes on from here"):
-        result = running.run(request)
+        while True:
+            try:
+                result = running.run(request)
+                break
+            except errors.OtherSettings:
+                if values.output_dir:
+                    raise
+                request = dataclasses.replace(request, output_dir=_next_directory(request.output_dir))
     print(console.classwise_table(result))
     print(f"\nreport: {Path(request.output_dir) / 'report.html'}")
     _raise_for(result)
@@ -111,6 +124,12 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
 def _default_output(model: str) -> str:
     path = Path(model)
     return str(path / "evaluation" if (path / "config.json").is_file() else Path("evaluation") / path.stem)
+
+
+def _next_directory(path: str) -> str:
+    """Returns evaluation-2 for evaluation, evaluation-3 for evaluation-2, and so on."""
+    name, _, number = path.rpartition("-")
+    return f"{name}-{int(number) + 1}" if name and number.isdigit() else f"{path}-2"
 
 
 def _raise_for(result: dict[str, Any]) -> None:

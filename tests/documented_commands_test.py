@@ -138,17 +138,13 @@ def taken_for_granted(page, folder, monkeypatch):
     """Makes what a page presupposes from other pages: a run, and evaluations of it with several seeds."""
     if page.name == "adding_an_attack.md":
         monkeypatch.setattr(
-            sys, "argv", ["t", "--flagfile=flags/quick.flags", "--run_dir=runs/first", *SMALL]
+            sys, "argv", ["train", "--flagfile=flags/quick.flags", "--run_dir=runs/first", *SMALL]
         )
         assert train.run() == 0
     if page.name == "evaluate.md":
-        options = [
-            "--model=plain.keras",
-            "--dataset=cifar10",
-            f"--data_dir={folder}",
-            "--attacks=clean,pgd20",
-        ]
-        assert evaluate.run(["e", *options, *QUICK, "--output_dir=natural"]) in (0, 5)
+        options = ["--model=plain.keras", "--dataset=cifar10", f"--data_dir={folder}", "--epsilon=2/255"]
+        argv = ["evaluate", *options, *QUICK, "--attacks=clean,fgsm,pgd20,cw20", "--output_dir=natural"]
+        assert evaluate.run(argv) in (0, 5)
         for name in ("a1", "a2", "a3", "b1", "b2", "b3"):
             shutil.copytree("natural", f"runs/{name}")
 

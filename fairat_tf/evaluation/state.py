@@ -45,7 +45,7 @@ class Store:
         elif path.read_text() != wanted:
             old, new = json.loads(path.read_text()), json.loads(wanted)
             changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-            raise errors.StorageError(
+            raise errors.OtherSettings(
                 f"{path.parent} holds an evaluation with other settings ({', '.join(changed)}): choose "
                 "another --output_dir, or remove that folder to start anew"
             )

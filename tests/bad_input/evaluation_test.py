@@ -59,5 +59,20 @@ def test_an_evaluation_with_other_settings_is_kept(shelf, tmp_path, capsys):
     assert snapshot(tmp_path) == before
 
 
+def test_without_output_dir_other_settings_get_a_directory_of_their_own(shelf, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["evaluate", *filled([MODEL, GOOD], shelf, tmp_path), "--noprogress", "--checks=none"]
+    words.append("--attacks=clean")
+    for more, place in (
+        ([], "good"),
+        (["--seed=1"], "good-2"),
+        (["--seed=2"], "good-3"),
+        (["--seed=1"], "good-2"),
+    ):
+        assert evaluate.run([*words, *more]) in (0, 5)
+        assert f"report: evaluation/{place}/report.html" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == ["good", "good-2", "good-3"]
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))
