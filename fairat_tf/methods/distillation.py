@@ -83,8 +83,8 @@ class Distilled(Method):
     def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
         """Returns every example attacked, with the teacher's logits."""
         guide = self.guide_of(batch.images)
-        loss, seed = self.attack_loss(guide, batch.labels), rng.fold(seed, "attack")
-        adversarial = self.attack(self.inference, batch.images, batch.labels, seed, loss=loss)
+        loss, seed = self.attack_loss(guide, batch.truth), rng.fold(seed, "attack")
+        adversarial = self.attack(self.inference, batch.images, batch.truth, seed, loss=loss)
         return plain_examples(batch, tf.stop_gradient(adversarial))._replace(guide=guide)
 
     def per_example_loss(self, examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:

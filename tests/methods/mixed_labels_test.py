@@ -20,7 +20,8 @@ SOFT = np.array(
     [[0.7, 0.3, 0], [0, 1, 0], [0.4, 0, 0.6], [0.2, 0.5, 0.3], [1, 0, 0], [0.5, 0.5, 0]], np.float32
 )
 HARD = [0, 1, 2, 1, 0, 0]  # the largest share, ties to the lower class
-METHODS = methods.names()
+METHODS = [name for name in methods.names() if not methods.get(name).not_with_mix or name == "fairat"]
+COUPLED = {"faal", "fat_var"}  # the loss of an example depends on the labels of the others
 
 
 def batch():
@@ -247,11 +248,14 @@ def test_every_method_attacks_and_trains_towards_the_distribution(name):
     assert seen or not method.adversarial
     assert all(labels.dtype.is_floating and labels.shape[1:] == (oracle.CLASSES,) for labels in seen)
     assert examples.soft is not None and examples.labels.dtype == tf.int32
+    if name == "rslad":  # learns from its teacher alone, mixed or not
+        return
     soft, _ = method.per_example_loss(examples)
     hard, _ = method.per_example_loss(examples._replace(soft=None))
     mixed = examples.truth.numpy().max(1) < 1
     assert (np.abs(soft - hard)[mixed] > 1e-4).all()
-    np.testing.assert_allclose(soft[~mixed], hard[~mixed], rtol=1e-4)
+    if name not in COUPLED:
+        np.testing.assert_allclose(soft[~mixed], hard[~mixed], rtol=1e-4)
     logs = method.train_step(batch())
     assert np.isfinite(float(logs["loss"]))
     assert method.train_confusion.matrix().sum(1).tolist() == np.bincount(HARD, minlength=3).tolist()
