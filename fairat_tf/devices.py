@@ -7,10 +7,13 @@ with strategy.scope(), devices.precision("bfloat16"):
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
+
+_MESSAGES = 1_000_000  # more than a strategy sends under different numbers
 
 
 def available() -> list[str]:
@@ -36,8 +39,20 @@ def strategy(devices: str = "1") -> tf.distribute.Strategy:
 
 @functools.cache
 def mirrored(names: tuple[str, ...]) -> tf.distribute.Strategy:
-    """Returns the process's MirroredStrategy over the devices; a second one would mix up its messages."""
-    return tf.distribute.MirroredStrategy(list(names))
+    """Returns the process's MirroredStrategy over the devices."""
+    return _apart(tf.distribute.MirroredStrategy)(list(names))
+
+
+_made = itertools.count()
+
+
+def _apart(kind: type) -> type:
+    """Returns the kind of strategy with message numbers of its own.
+
+    TensorFlow numbers the messages between replicas from the same start in every strategy, so that two
+    strategies of one process take each other's messages; it has this attribute for its own tests.
+    """
+    return type(kind.__name__, (kind,), {"_collective_key_base": _MESSAGES * next(_made)})
 
 
 def grow_gpu_memory() -> None:

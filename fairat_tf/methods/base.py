@@ -120,12 +120,14 @@ class Method(Measured):
         self._add_metrics()
         self.built = True
 
-    def _state(self, name: str, shape: tuple[int, ...], dtype: str = "float32", initial: float = 0.0) -> Any:
-        """Returns a variable that every replica writes alike and that checkpoints hold."""
+    def _state(
+        self, name: str, shape: tuple[int, ...], dtype: str | None = None, initial: float = 0.0
+    ) -> Any:
+        """Returns a variable that every replica writes alike and that checkpoints hold; None: Keras' float."""
         return keras.Variable(
             initializer=keras.initializers.Constant(initial),
             shape=shape,
-            dtype=dtype,
+            dtype=dtype or keras.config.floatx(),
             trainable=False,
             synchronization="on_read",
             aggregation="only_first_replica",
@@ -148,7 +150,7 @@ class Method(Measured):
         on_error, on_boundary = self.term_weights(examples, logits, terms)
         loss = on_error * terms.error + on_boundary * self.objective.beta * terms.boundary
         if self.class_weights:
-            loss *= self.of_class(self.class_weight, labels)
+            loss *= tf.cast(self.of_class(self.class_weight, labels), loss.dtype)
         return loss, logits
 
     def term_weights(self, examples: Examples, logits: tf.Tensor, terms: robust.Terms) -> tuple[Any, Any]:

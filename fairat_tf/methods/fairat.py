@@ -120,10 +120,10 @@ class FairAT(Method):
         hard = self._augmented(chosen, seed)
         rows_seed = rng.take(rng.fold(seed, "augmentation"), hard.rows, size)
         drawn = self.augmentation.draw(rows_seed, hard.rows.shape[0], tuple(images.shape[1:]))
-        views = self.augmentation.apply(tf.gather(images, hard.rows), drawn)  # 4
+        views = self._view(tf.gather(images, hard.rows), drawn)  # 4
         natural = self._combine(images, views, hard)
         if not self.options.hard_reattack:
-            attacked = self.augmentation.apply(tf.gather(adversarial, hard.rows), drawn)
+            attacked = self._view(tf.gather(adversarial, hard.rows), drawn)
             train_on = self._combine(adversarial, attacked, hard)
         elif self._attacks_first:
             view_seed = rng.take(rng.fold(seed, "attack the views"), hard.rows, size)
@@ -222,6 +222,10 @@ class FairAT(Method):
             return size // options.hard_group * selection.count_of(options.hard_fraction, options.hard_group)
         return min(size, selection.count_of(options.hard_fraction, size * replicas()))
 
+    def _view(self, images: tf.Tensor, drawn: Any) -> tf.Tensor:
+        """Returns the images augmented as drawn; augmentation computes in float32."""
+        return tf.cast(self.augmentation.apply(tf.cast(images, tf.float32), drawn), images.dtype)
+
     def _combine(self, old: tf.Tensor, new: tf.Tensor, hard: Hard) -> tf.Tensor:
         """Returns the old rows with the members' new ones in their place, or behind them."""
         if self.options.hard_combine == "append":
@@ -244,12 +248,13 @@ class FairAT(Method):
             self.threshold.assign(self._running_quantile(selection.global_scores(sign * examples.scores)))
         if self.options.hard_score == "memory":
             index = selection.global_scores(batch.index)
-            losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], tf.float32))
+            losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], self.memory.dtype))
             self.memory.assign(tf.tensor_scatter_nd_update(self.memory, index[:, None], losses_now))
 
     def observe_validation(self, batch: Batch, logits_fn: Any, right: tf.Tensor) -> None:
         """Augments validation images at random: does the network read the marks of augmentation?"""
-        views = self.augmentation(batch.images, rng.key(self.seed, "leak diagnostic"))
+        views = self.augmentation(tf.cast(batch.images, tf.float32), rng.key(self.seed, "leak diagnostic"))
+        views = tf.cast(views, batch.images.dtype)
         hit = tf.argmax(logits_fn(views), -1, tf.int32) == batch.labels
         right = tf.cast(right, tf.float32)
         self.augmented_right.update_state(batch.labels, hit, batch.mask * right)
