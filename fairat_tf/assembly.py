@@ -107,7 +107,7 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
     if config.run.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError("jit_compile needs --devices=1: XLA cannot hold the variables of several devices")
     with strategy.scope():
-        network = make_network(config, dataset, synchronized_bn=strategy.num_replicas_in_sync > 1)
+        network = make_network(config, dataset, synchronized_bn=_synchronized(config, strategy))
         method = make_method(config, network, dataset.num_classes, len(train))
         method.compile(optimizer=make_optimizer(config, steps), jit_compile=config.run.jit_compile)
         method.optimizer.build(network.trainable_variables)
@@ -115,6 +115,10 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
         logging.warning("%s is meant to start from a trained network: --init_from=RUN", config.method)
     weak = augment.get(config.data.weak_augmentation)
     return Parts(config, dataset, train, validation, strategy, method, weak)
+
+
+def _synchronized(config: Config, strategy: tf.distribute.Strategy) -> bool:
+    return config.run.batch_norm == "synchronized" and strategy.num_replicas_in_sync > 1
 
 
 def _splits(config: Config, dataset: Dataset) -> tuple[Split, Split]:

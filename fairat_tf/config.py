@@ -165,7 +165,15 @@ class Run:
     )
     precision: str = option("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
     jit_compile: bool = option(False, "compile the training step with XLA")
-    devices: str = option("1", "number of devices on this machine, or all")
+    devices: str = option("1", "number of devices on this machine (of each worker), or all")
+    cpu_devices: int = option(
+        0, "split the CPU into this many devices, to try several devices without GPUs; 0 leaves it whole", low=0
+    )
+    batch_norm: str = option(
+        "synchronized",
+        "BatchNorm on several devices: statistics of the global batch, or of each replica's part",
+        choices=("synchronized", "replica"),
+    )
     select: str = option(
         "robust_accuracy+robust_worst_class", "validation metrics whose sum chooses the best epoch"
     )

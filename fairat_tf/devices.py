@@ -31,7 +31,10 @@ def strategy(devices: str = "1") -> tf.distribute.Strategy:
     names = available()
     count = len(names) if devices == "all" else int(devices) if devices.isdigit() else 0
     if not 1 <= count <= len(names):
-        raise ValueError(f"devices must be 1 to {len(names)} on this machine, or all; received {devices!r}")
+        raise ValueError(
+            f"devices must be 1 to {len(names)} on this machine, or all; received {devices!r} "
+            "(--cpu_devices makes several of a CPU, to try things out)"
+        )
     if count == 1:
         return tf.distribute.get_strategy()
     return mirrored(tuple(names[:count]))
@@ -53,6 +56,22 @@ def _apart(kind: type) -> type:
     strategies of one process take each other's messages; it has this attribute for its own tests.
     """
     return type(kind.__name__, (kind,), {"_collective_key_base": _MESSAGES * next(_made)})
+
+
+def split_cpu(count: int) -> None:
+    """Makes `count` logical devices of the CPU, as if they were several; must be called before TensorFlow computes.
+
+    They share the cores: nothing gets faster, but everything that happens between devices happens.
+
+    Raises:
+      ValueError: TensorFlow has computed already, with another number of them.
+    """
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError as error:
+        if len(tf.config.list_logical_devices("CPU")) != count:
+            raise ValueError(f"cpu_devices must be set before TensorFlow computes anything: {error}") from error
 
 
 def grow_gpu_memory() -> None:

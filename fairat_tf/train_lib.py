@@ -94,10 +94,12 @@ def _disk_errors_told(path: str) -> Iterator[None]:
 
 
 def _prepared(config: Config) -> Parts:
-    keras.utils.set_random_seed(config.run.seed)
-    if config.run.deterministic:
-        devices.make_deterministic()
     try:
+        if config.run.cpu_devices:
+            devices.split_cpu(config.run.cpu_devices)
+        keras.utils.set_random_seed(config.run.seed)
+        if config.run.deterministic:
+            devices.make_deterministic()
         options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
         parts = assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
         selection_names(config.run.select, parts.method.results(parts.method.validation_metrics))

@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from fairat_tf import config, optimization, rng
-from fairat_tf.methods import awp
+from fairat_tf.methods import awp, moving_statistics
 from fairat_tf.methods import class_weights as weighting
 from fairat_tf.methods.batches import Batch, Examples, plain_examples, unpack
 from fairat_tf.methods.measuring import Measured
@@ -246,6 +246,7 @@ class Method(Measured):
         with self._perturbed_weights(examples):
             gradients, loss, logits = self._gradients(examples)
         self.optimizer.apply(gradients, variables)
+        moving_statistics.share(moving_statistics.kept_apart_in(self.network))
         if self.ema_network is not None:
             self._update_ema()
         self._update_train_metrics(batch, examples, loss, logits)
