@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from fairat_tf.workers import Cluster
+
 _MESSAGES = 1_000_000  # more than a strategy sends under different numbers
 
 
@@ -25,9 +27,13 @@ def available() -> list[str]:
 def strategy(devices: str = "1") -> tf.distribute.Strategy:
     """Returns the strategy for "1", another number, or "all": one device, or MirroredStrategy over several.
 
+    Where TF_CONFIG names several workers it is MultiWorkerMirroredStrategy over the devices of all of them.
+
     Raises:
       ValueError: not a number of devices that this machine has.
     """
+    if Cluster.from_environment():
+        return multi_worker(devices)
     names = available()
     count = len(names) if devices == "all" else int(devices) if devices.isdigit() else 0
     if not 1 <= count <= len(names):
@@ -46,6 +52,27 @@ def mirrored(names: tuple[str, ...]) -> tf.distribute.Strategy:
     return _apart(tf.distribute.MirroredStrategy)(list(names))
 
 
+@functools.cache
+def multi_worker(devices: str) -> tf.distribute.Strategy:
+    """Returns the process's MultiWorkerMirroredStrategy, over `devices` GPUs of each worker or its CPU.
+
+    Must be called before TensorFlow computes anything; the other workers must have been started.
+
+    Raises:
+      ValueError: not a number of devices that this worker has.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    count = max(len(gpus), 1) if devices == "all" else int(devices) if devices.isdigit() else 0
+    if not 1 <= count <= max(len(gpus), 1):
+        raise ValueError(
+            f"devices must be 1 to {max(len(gpus), 1)} on this worker, or all; received {devices!r} "
+            "(of a CPU each worker uses one device)"
+        )
+    if gpus:
+        tf.config.set_visible_devices(gpus[:count], "GPU")
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
 _made = itertools.count()
 
 
@@ -59,7 +86,7 @@ def _apart(kind: type) -> type:
 
 
 def split_cpu(count: int) -> None:
-    """Makes `count` logical devices of the CPU, as if they were several; must be called before TensorFlow computes.
+    """Makes `count` logical devices of the CPU, as if they were several, before TensorFlow computes.
 
     They share the cores: nothing gets faster, but everything that happens between devices happens.
 
@@ -71,7 +98,7 @@ def split_cpu(count: int) -> None:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     except RuntimeError as error:
         if len(tf.config.list_logical_devices("CPU")) != count:
-            raise ValueError(f"cpu_devices must be set before TensorFlow computes anything: {error}") from error
+            raise ValueError(f"cpu_devices must be set before TensorFlow computes: {error}") from error
 
 
 def grow_gpu_memory() -> None:

@@ -9,8 +9,10 @@ evaluation of the test split -> the class-wise table. `fairat_tf.train` is this 
 import contextlib
 import dataclasses
 import errno
+import json
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +48,9 @@ from fairat_tf.reporting import console, files, page
 from fairat_tf.run_directory import RunDirectory, default_path, write_atomically
 from fairat_tf.signals import StopSignals
 from fairat_tf.training_loop import Loop, Position
+from fairat_tf.workers import Cluster, Team
 
+_DIAGNOSIS_SECONDS = 10.0
 _DISK_REFUSES = tuple(
     os.strerror(code)
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -64,17 +68,45 @@ def train(config: Config, dry_run: bool = False) -> str:
       errors.CommandError: each kind with the exit code of `fairat_tf.errors`.
     """
     with StopSignals() as stop:
+        cluster = _cluster(config)
+        watch = cluster.gather(config.run.worker_timeout, stop.reason) if cluster else None
         parts = _prepared(config)
+        team = Team(parts.strategy, cluster, watch)
+        path = config.run.run_dir or default_path(config)
+        if not team.chief:
+            _help(parts, team, stop, path)
+            return path
         print(summary_text.recipe(parts.config, parts))
         print(summary_text.estimate(parts), flush=True)
-        path = config.run.run_dir or default_path(config)
         if dry_run:
             return path
         with _disk_errors_told(path), RunDirectory(path) as run:
             run.claim(parts.config)
-            best = _trained(parts, run, stop)
+            best = _trained(parts, run, stop, team)
             _finish(parts, run, best, stop)
     return path
+
+
+def _cluster(config: Config) -> Cluster | None:
+    """Returns the workers of TF_CONFIG, or None where this process trains alone."""
+    try:
+        cluster = Cluster.from_environment()
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+    if cluster and not config.run.run_dir:
+        raise errors.UsageError(
+            "several workers need --run_dir, the same directory for all, which all can read"
+        )
+    return cluster
+
+
+def _help(parts: Parts, team: Team, stop: StopSignals, path: str) -> None:
+    """Trains as a worker that is not the chief: it takes part in everything and writes nothing."""
+    print(
+        f"Worker {team.index} of {team.count}; worker 0 writes {path} and tells how training goes.",
+        flush=True,
+    )
+    _trained(parts, RunDirectory(path), stop, team)
 
 
 @contextlib.contextmanager
@@ -123,16 +155,18 @@ def _write_facts(run: RunDirectory, parts: Parts) -> None:
     run.write("environment.json", summary_text.environment())
 
 
-def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, Any]:
+def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> dict[str, Any]:
     """Trains to the end and returns the best epoch's facts."""
     config, method = parts.config, parts.method
-    best = BestCheckpoint(run / "best/model.keras", config.run.select)
+    best = BestCheckpoint(run / "best/model.keras", config.run.select, writes=team.chief)
     history = ClasswiseHistory(parts.dataset.class_names)
     progress = Progress(history)
-    callbacks = [history, MethodHooks(history), progress, RunLog(run, history), best]
-    if config.run.tensorboard:
+    callbacks: list[Any] = [history, MethodHooks(history), best]
+    if team.chief:
+        callbacks += [progress, RunLog(run, history)]
+    if team.chief and config.run.tensorboard:
         callbacks += [_board(parts, run, history), HardGallery(run / "tensorboard", _sample_batch(parts))]
-    checkpoints = Checkpoints(run / "checkpoints", method.state)
+    checkpoints = Checkpoints(run / "checkpoints", method.state, team)
     if checkpoints.generations() and not config.run.resume:
         raise errors.StorageError(f"{run.path} holds a run already; with --noresume choose another --run_dir")
     loop = Loop(
@@ -144,14 +178,43 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
         jit_compile=config.run.jit_compile,
         stopping=stop.reason,
         go_on=f"go on with the same flags and --run_dir={run.path}",
+        on_divergence=config.run.on_divergence,
+        team=team,
     )
     start = _restored(loop, run) if config.run.resume else Position()
-    _write_facts(run, parts)
+    _check_equal(team, config, method, start)
+    if team.chief:
+        _write_facts(run, parts)
     if start != Position():
         print(f"Going on in {run.path} at epoch {start.epoch + 1}, step {start.step}.")
         progress.first_step = start.step
-    loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
+    with _parting(team):
+        loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
     return best.best
+
+
+def _check_equal(team: Team, config: Config, method: Any, start: Position) -> None:
+    """Makes sure that all workers train the same from the same point."""
+    experiment = json.dumps(config.experiment(), sort_keys=True, default=str)
+    team.same("flags", zlib.crc32(experiment.encode()))
+    step = int(keras.ops.convert_to_numpy(method.optimizer.iterations))
+    where = "checkpoint: --run_dir must be a directory that all of them see"
+    team.same(where, zlib.crc32(repr((start, step)).encode()))
+
+
+@contextlib.contextmanager
+def _parting(team: Team) -> Iterator[None]:
+    """Lets all workers leave together where all end at the same step: done, stopped, or diverged."""
+    try:
+        yield
+    except (errors.Interrupted, errors.Diverged):
+        team.part()
+        raise
+    except tf.errors.OpError:
+        if team.count > 1:
+            time.sleep(_DIAGNOSIS_SECONDS)  # the watch finds the worker that is gone, and ends the process
+        raise
+    team.part()
 
 
 def _restored(loop: Loop, run: RunDirectory) -> Position:

@@ -19,15 +19,17 @@ class BestCheckpoint(keras.callbacks.Callback):
     Args:
       path: a `.keras` file; what is there loads with Keras alone and is replaced atomically.
       select: validation metrics joined by "+", without the prefix `val_`; their sum is the score.
+      writes: whether this process writes the file; of several workers only the chief does.
 
     Attributes:
       best: {"score", "epoch"} of the file, or {} before the first; part of a checkpoint's state.
     """
 
-    def __init__(self, path: pathlib.Path, select: str):
+    def __init__(self, path: pathlib.Path, select: str, writes: bool = True):
         super().__init__()
         self._path = path
         self._select = select
+        self._writes = writes
         self.best: dict[str, Any] = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -35,12 +37,16 @@ class BestCheckpoint(keras.callbacks.Callback):
         score = self._score(logs or {})
         if self.best and self.best["epoch"] < epoch and score <= self.best["score"]:
             return
+        if self._writes:
+            self._write()
+        self.best = {"score": score, "epoch": epoch}
+
+    def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".writing-{self._path.name}")
         self.model.evaluated_network.save(temporary)
         os.replace(temporary, self._path)
         sync_directory(self._path.parent)
-        self.best = {"score": score, "epoch": epoch}
 
     def _score(self, logs: dict[str, Any]) -> float:
         values = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}

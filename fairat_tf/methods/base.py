@@ -123,7 +123,7 @@ class Method(Measured):
     def _state(
         self, name: str, shape: tuple[int, ...], dtype: str | None = None, initial: float = 0.0
     ) -> Any:
-        """Returns a variable that every replica writes alike and that checkpoints hold; None: Keras' float."""
+        """Returns a variable, equal on every replica, that checkpoints hold; dtype None: Keras' float."""
         return keras.Variable(
             initializer=keras.initializers.Constant(initial),
             shape=shape,

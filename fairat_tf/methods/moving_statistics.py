@@ -21,7 +21,9 @@ from fairat_tf.objectives.classwise import over_replicas
 
 def kept_apart_in(network: keras.Model) -> list[Any]:
     """Returns the moving statistics of the BatchNorm layers of `network` that are not synchronised."""
-    layers = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [
+        layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
+    ]
     apart = [layer for layer in layers if not layer.synchronized]
     return [variable for layer in apart for variable in (layer.moving_mean, layer.moving_variance)]
 

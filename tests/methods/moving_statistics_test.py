@@ -1,4 +1,4 @@
-"""BatchNorm of each replica: statistics that stay one set, are the mean of the replicas', and resume exactly."""
+"""BatchNorm of each replica: statistics that stay one set, the mean of the replicas', and resume exactly."""
 
 import keras
 import numpy as np
