@@ -39,6 +39,7 @@ from fairat_tf.callbacks.method_hooks import MethodHooks
 from fairat_tf.callbacks.pictures import curves_png
 from fairat_tf.callbacks.progress import Progress
 from fairat_tf.callbacks.run_log import RunLog
+from fairat_tf.callbacks.zero_gradients import ZeroGradients
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
@@ -163,7 +164,7 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
     progress = Progress(history)
     callbacks: list[Any] = [history, MethodHooks(history), best]
     if team.chief:
-        callbacks += [progress, RunLog(run, history)]
+        callbacks += [progress, ZeroGradients(history), RunLog(run, history)]
     if team.chief and config.run.tensorboard:
         callbacks += [_board(parts, run, history), HardGallery(run / "tensorboard", _sample_batch(parts))]
     checkpoints = Checkpoints(run / "checkpoints", method.state, team)

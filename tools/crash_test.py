@@ -3,9 +3,9 @@
     ./tools/crash_test --kills=50
 
 One run directory is trained by the same command again and again, each process killed at a moment of one of
-three kinds, in turn: any time from its start on; any time once it trains; while a checkpoint is being written.
-A checkpoint follows every step. When a process comes to the end before it is killed, the finished run is
-compared and the next run begins, until there were as many kills as asked for; the last run is let finish.
+three kinds, in turn: any time from its start on; any time once it trains; while a checkpoint is being
+written. A checkpoint follows every step. A process that ends before its kill finishes its run; the next run
+begins, until there were as many kills as asked for, and the last run is let finish.
 
 Compared bit for bit: every variable of the last checkpoint (weights, optimiser, moving average, what the
 method remembers, metric sums of each replica), its position and best score, the weights of the best network,

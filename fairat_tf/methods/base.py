@@ -117,6 +117,7 @@ class Method(Measured):
         self.class_weight = self._state("class_weight", (num_classes,), initial=1.0)
         if class_weights:
             self.class_weight.assign(weighting.first(class_weights, num_classes))
+        self._counts_stuck = False  # whether `attacked` counts: in a training step, not in validation
         self._add_metrics()
         self.built = True
 
@@ -210,6 +211,9 @@ class Method(Measured):
         adversarial = self.attack(
             self.inference, images, labels, seed, epsilon=self.epsilon_for(labels), **own
         )
+        if self._counts_stuck and hasattr(self.attack, "stuck"):
+            stuck = self.attack.stuck(images, adversarial, seed, self.epsilon_for(labels))
+            self.train_zero_gradient.update_state(labels, stuck)
         return tf.stop_gradient(adversarial)
 
     def of_class(self, values: Any, labels: tf.Tensor) -> tf.Tensor:
@@ -241,7 +245,9 @@ class Method(Measured):
         """Runs one step of training on a batch and returns the training metrics."""
         batch = unpack(data)
         seed = rng.key(self.seed, "train_step", self.optimizer.iterations)
+        self._counts_stuck = True
         examples = self.training_batch(batch, seed)
+        self._counts_stuck = False
         variables = self.network.trainable_variables
         with self._perturbed_weights(examples):
             gradients, loss, logits = self._gradients(examples)

@@ -55,7 +55,7 @@ def global_scores(scores: tf.Tensor) -> tf.Tensor:
     context: Any = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return scores
-    gathered = context.all_gather(scores, axis=0)
+    gathered = context.all_gather(tf.identity(scores), axis=0)  # an argument of the step has no device yet
     return tf.ensure_shape(gathered, [context.num_replicas_in_sync * scores.shape[0]])
 
 
