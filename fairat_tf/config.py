@@ -161,7 +161,9 @@ class Run:
     resume: bool = option(True, "go on from the newest checkpoint in run_dir")
     seed: int = option(0, "decides data order, initial weights, random starts and augmentation", low=0)
     deterministic: bool = option(
-        False, "equal bits for equal seeds, slower where the device is not by itself"
+        False,
+        "equal bits for equal seeds on the same machine and devices, slower where the device is not by itself; "
+        "an operation that cannot ends the run and is named",
     )
     precision: str = option("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
     jit_compile: bool = option(False, "compile the training step with XLA")

@@ -108,7 +108,11 @@ def grow_gpu_memory() -> None:
 
 
 def make_deterministic() -> None:
-    """Makes ops give equal bits for equal input; an op that cannot raises and is named in the error."""
+    """Makes ops give equal bits for equal input on the same device; an op that cannot raises when it runs.
+
+    That is all it promises: another kind of device or number of devices, another TensorFlow, XLA instead of
+    the graph, or another number of threads add in another order and round differently.
+    """
     tf.config.experimental.enable_op_determinism()
 
 

@@ -189,7 +189,7 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
     if start != Position():
         print(f"Going on in {run.path} at epoch {start.epoch + 1}, step {start.step}.")
         progress.first_step = start.step
-    with _parting(team):
+    with _parting(team), _nondeterminism_told(config):
         loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
     return best.best
 
@@ -201,6 +201,21 @@ def _check_equal(team: Team, config: Config, method: Any, start: Position) -> No
     step = int(keras.ops.convert_to_numpy(method.optimizer.iterations))
     where = "checkpoint: --run_dir must be a directory that all of them see"
     team.same(where, zlib.crc32(repr((start, step)).encode()))
+
+
+@contextlib.contextmanager
+def _nondeterminism_told(config: Config) -> Iterator[None]:
+    """Makes an operation that has no deterministic form here one line that names it."""
+    try:
+        yield
+    except (tf.errors.OpError, RuntimeError) as error:
+        if not config.run.deterministic or "determinis" not in str(error).lower():
+            raise
+        name = getattr(getattr(error, "op", None), "type", "") or getattr(error, "node_def", None) or ""
+        raise errors.UsageError(
+            f"--deterministic: an operation {name} has no deterministic form on this device ({error}); train "
+            "without the flag, on another device, or with a method or augmentation that does not need it"
+        ) from error
 
 
 @contextlib.contextmanager
