@@ -162,8 +162,8 @@ class Run:
     seed: int = option(0, "decides data order, initial weights, random starts and augmentation", low=0)
     deterministic: bool = option(
         False,
-        "equal bits for equal seeds on the same machine and devices, slower where the device is not by itself; "
-        "an operation that cannot ends the run and is named",
+        "equal bits for equal seeds on the same machine and devices, slower where the device is not so by "
+        "itself; an operation that cannot ends the run and is named",
     )
     precision: str = option("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
     jit_compile: bool = option(False, "compile the training step with XLA")

@@ -2,8 +2,8 @@
 
     ./tools/checkpoint_cost --flagfile=flags/quick.flags
 
-The flags are those of `fairat_tf.train`. Some training steps and some saves are timed, in turn; a checkpoint is
-due every `--checkpoint_minutes` and at the end of every epoch, so the time between two is the shorter of both.
+The flags are those of `fairat_tf.train`. Some training steps and some saves are timed, in turn. A checkpoint
+is due every `--checkpoint_minutes` and at each epoch's end, so the time between two is the shorter of both.
 COST_STEPS and COST_SAVES in the environment set how many (20 and 10), COST_FOLDER where to write.
 """
 
@@ -62,9 +62,10 @@ def main() -> None:
     between = min(epoch, 60 * parts.config.run.checkpoint_minutes)
     print("| network | checkpoint | one save | step | epoch | time between two | share |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    network = parts.config.network.network
     print(
-        f"| {parts.config.network.network} | {size / 1e6:.1f} MB | {1000 * save:.0f} ms | {1000 * step:.0f} ms | "
-        f"{epoch:.0f} s | {between:.0f} s | {100 * save / between:.2f} % |"
+        f"| {network} | {size / 1e6:.1f} MB | {1000 * save:.0f} ms | {1000 * step:.0f} ms | {epoch:.0f} s "
+        f"| {between:.0f} s | {100 * save / between:.2f} % |"
     )
 
 

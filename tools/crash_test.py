@@ -102,7 +102,7 @@ class Trial:
         else:
             later = before + self.random.randint(0, 4)
             seen = lambda: newest(run) > later  # noqa: E731
-            ready = seen if kind == KINDS[1] else lambda: seen() and writing.exists()  # noqa: E731
+            ready = seen if kind == KINDS[1] else lambda: seen() and writing.exists()
         trained = False
         while not ready():
             if not trained and newest(run) > before:

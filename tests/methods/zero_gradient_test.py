@@ -47,7 +47,7 @@ def test_training_and_validation_count_what_numpy_finds(attack):
     stuck = expected(start, LABELS)
     assert 0 < stuck.sum() < len(stuck)
     logs = method.train_step(BATCH)
-    by_class = [stuck[LABELS == k].mean() if k in LABELS else np.nan for k in range(CLASSES)]
+    by_class = [stuck[k == LABELS].mean() if k in LABELS else np.nan for k in range(CLASSES)]
     np.testing.assert_allclose(method.train_zero_gradient.per_class(), by_class, atol=1e-6)
     assert float(logs["zero_gradient"]) == pytest.approx(stuck.mean())
     method.network.set_weights([oracle.KERNEL * 1e5])
