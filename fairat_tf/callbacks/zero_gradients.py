@@ -42,7 +42,7 @@ class ZeroGradients(keras.callbacks.Callback):
             worst = self._history.class_names[int(shares.argmax())]
             logging.warning(
                 "epoch %d: the attack has no gradient at %.1f %% of the %s examples of class %s, so it "
-                "leaves them at random noise; robust accuracy there is not real (so sure a network needs more "
-                "weight decay, a lower learning rate, or float32 instead of bfloat16)",
+                "leaves them at random noise; robust accuracy there is not real (a network this sure needs "
+                "more weight decay, a lower learning rate, or float32 instead of bfloat16)",
                 *(epoch + 1, 100 * shares.max(), split, worst),
             )
