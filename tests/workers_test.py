@@ -18,7 +18,7 @@ from fairat_tf.workers import Cluster, Team
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
     "--method=fairat", "--hard_score=memory", "--augmentation=crop", "--network=small_cnn", "--width=4",
-    "--batch_size=16", "--attack_steps=1", "--validation_steps=1", "--epochs=2", "--ema_decay=0.9",
+    "--batch_size=16", "--attack_steps=1", "--validation_steps=1", "--epochs=3", "--ema_decay=0.9",
     "--weak_augmentation=crop", "--evaluate=", "--notensorboard", "--checkpoint_minutes=0",
 ]  # fmt: skip
 
@@ -41,8 +41,8 @@ def tf_config(ports, index):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    labels, generator = np.arange(70) % 3, np.random.default_rng(0)
-    images = generator.integers(0, 200, (70, 8, 8, 3)).astype(np.uint8)
+    labels, generator = np.arange(140) % 3, np.random.default_rng(0)
+    images = generator.integers(0, 200, (140, 8, 8, 3)).astype(np.uint8)
     images[:, :4, :4] += (25 * labels)[:, None, None, None].astype(np.uint8)
     np.savez(path, train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
     return path
@@ -116,6 +116,7 @@ def test_two_workers_give_the_result_of_one_process(data, undisturbed, tmp_path)
         np.testing.assert_allclose([*a.values()], [*b.values()], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_worker_ends_the_other_and_both_resume_to_the_undisturbed_end(data, undisturbed, tmp_path):
     run = tmp_path / "run"
@@ -126,11 +127,12 @@ def test_a_killed_worker_ends_the_other_and_both_resume_to_the_undisturbed_end(d
     assert code == 75 and "worker 1 (127.0.0.1:" in stderr and "is gone" in stderr, stderr[-2000:]
     last = checkpoints(run)[-1]
     two = start_two(data, run)
-    wait_for(lambda: checkpoints(run)[-1] > last, two)
+    assert "Worker 1 of 2" in two[1].stdout.readline()  # from here on it listens to signals
     two[1].send_signal(signal.SIGTERM)  # one is asked to stop: all save and stop at the same step
     stopped = ended(two)
     assert [code for code, _ in stopped] == [75, 75], stopped
     assert all("SIGTERM: training is saved" in stderr for _, stderr in stopped)
+    assert checkpoints(run)[-1] >= last
     for code, stderr in ended(start_two(data, run)):
         assert code == 0, stderr[-3000:]
     (expected, logs), (variables, own_logs) = ending(undisturbed), ending(run)
@@ -139,7 +141,17 @@ def test_a_killed_worker_ends_the_other_and_both_resume_to_the_undisturbed_end(d
         np.testing.assert_array_equal(value, variables[name], err_msg=name)
 
 
-def test_a_worker_that_never_comes_is_named_and_the_wait_ends(data, tmp_path):
+def test_a_worker_that_never_comes_is_named():
+    cluster = Cluster(tuple(f"127.0.0.1:{port}" for port in free_ports(3)), 1)
+    with pytest.raises(
+        errors.WorkerMissing, match=r"worker 0 .*, worker 2 .* did not come within 0.1 s"
+    ) as lost:
+        cluster.gather(0.1)
+    assert lost.value.exit_code == 75
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_comes_ends_the_program(data, tmp_path):
     ports = free_ports(2)
     began = time.monotonic()
     process = start(data, tmp_path / "run", "--worker_timeout=1", config=tf_config(ports, 0))

@@ -27,9 +27,20 @@ OPTIONS: dict[str, list[dict]] = {
     "frl": [{"frl_rate": 0.5}],
     "fairat": [
         {},
-        {"hard_select": "quantile", "class_weights": "inverse", "ema_decay": 0.9},
-        {"hard_score": "memory", "hard_combine": "append", "loss": "trades", "awp_gamma": 0.01},
-        {"hard_choice": "worst_classes", "class_label_smoothing": 0.2, "easy_fraction": 0.3},
+        {"augmentation": "crop", "hard_select": "quantile", "class_weights": "inverse", "ema_decay": 0.9},
+        {
+            "augmentation": "crop",
+            "hard_score": "memory",
+            "hard_combine": "append",
+            "loss": "trades",
+            "awp_gamma": 0.01,
+        },
+        {
+            "augmentation": "crop",
+            "hard_choice": "worst_classes",
+            "class_label_smoothing": 0.2,
+            "easy_fraction": 0.3,
+        },
     ],
 }
 CASES = [(name, options) for name in NAMES for options in OPTIONS.get(name, [{}])]
