@@ -69,13 +69,12 @@ def train(config: Config, dry_run: bool = False) -> str:
       errors.CommandError: each kind with the exit code of `fairat_tf.errors`.
     """
     with StopSignals() as stop:
-        cluster = _cluster(config)
-        watch = cluster.gather(config.run.worker_timeout, stop.reason) if cluster else None
+        team = _team(config, stop)
         parts = _prepared(config)
-        team = Team(parts.strategy, cluster, watch)
         path = config.run.run_dir or default_path(config)
         if not team.chief:
-            _help(parts, team, stop, path)
+            if not dry_run:
+                _help(parts, team, stop, path)
             return path
         print(summary_text.recipe(parts.config, parts))
         print(summary_text.estimate(parts), flush=True)
@@ -99,6 +98,20 @@ def _cluster(config: Config) -> Cluster | None:
             "several workers need --run_dir, the same directory for all, which all can read"
         )
     return cluster
+
+
+def _team(config: Config, stop: StopSignals) -> Team:
+    """Returns the workers of the run, all of them there; before TensorFlow computes anything."""
+    cluster = _cluster(config)
+    watch = cluster.gather(config.run.worker_timeout, stop.reason) if cluster else None
+    try:
+        if config.run.cpu_devices:
+            devices.split_cpu(config.run.cpu_devices)
+        team = Team(devices.strategy(config.run.devices), cluster, watch)
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+    team.agree()
+    return team
 
 
 def _help(parts: Parts, team: Team, stop: StopSignals, path: str) -> None:
@@ -128,8 +141,6 @@ def _disk_errors_told(path: str) -> Iterator[None]:
 
 def _prepared(config: Config) -> Parts:
     try:
-        if config.run.cpu_devices:
-            devices.split_cpu(config.run.cpu_devices)
         keras.utils.set_random_seed(config.run.seed)
         if config.run.deterministic:
             devices.make_deterministic()

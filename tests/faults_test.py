@@ -5,10 +5,12 @@ corrupt TFRecord in tests/data/tfds_source_test.py, a killed worker in tests/wor
 """
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import resource
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -143,6 +145,37 @@ def test_a_run_without_a_directory_never_takes_one_that_exists(tmp_path, monkeyp
         paths.append(run_directory.default_path(Config()))
         os.makedirs(paths[-1])
     assert len(set(paths)) == 3
+
+
+def test_an_operation_that_is_not_deterministic_is_named_where_that_was_asked_for(tmp_path):
+    wanted = tiny_config(tmp_path, tmp_path / "run")
+    asked = dataclasses.replace(wanted, run=dataclasses.replace(wanted.run, deterministic=True))
+    refusal = tf.errors.UnimplementedError(
+        None, None, "Deterministic GPU implementation of Foo not available."
+    )
+    with pytest.raises(errors.UsageError, match="--deterministic: .*Foo not available") as told:
+        with train_lib._nondeterminism_told(asked):
+            raise refusal
+    assert told.value.exit_code == 2
+    with pytest.raises(tf.errors.UnimplementedError), train_lib._nondeterminism_told(wanted):
+        raise refusal
+    with pytest.raises(tf.errors.InvalidArgumentError), train_lib._nondeterminism_told(asked):
+        raise tf.errors.InvalidArgumentError(None, None, "shapes differ")
+
+
+@pytest.mark.slow
+def test_a_deterministic_run_repeats_bit_for_bit(tmp_path):
+    tiny_config(tmp_path, tmp_path)
+    words = ["--network=small_cnn", "--width=4", "--batch_size=16", "--attack_steps=2", "--validation_steps=1",
+             "--epochs=2", "--evaluate=", "--notensorboard", "--deterministic", "--augmentation=crop"]  # fmt: skip
+    for name in "ab":
+        command = [sys.executable, "-m", "fairat_tf.train", f"--dataset=npz:{tmp_path}/data.npz", *words]
+        subprocess.run([*command, f"--run_dir={tmp_path / name}"], check=True, capture_output=True)
+    files = [sorted((tmp_path / name / "checkpoints").glob("*/variables.npz"))[-1] for name in "ab"]
+    with np.load(files[0]) as a, np.load(files[1]) as b:
+        assert a.files == b.files
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
 
 
 if __name__ == "__main__":
