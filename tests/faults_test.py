@@ -153,9 +153,9 @@ def test_an_operation_that_is_not_deterministic_is_named_where_that_was_asked_fo
     refusal = tf.errors.UnimplementedError(
         None, None, "Deterministic GPU implementation of Foo not available."
     )
-    with pytest.raises(errors.UsageError, match="--deterministic: .*Foo not available") as told:
-        with train_lib._nondeterminism_told(asked):
-            raise refusal
+    refused = pytest.raises(errors.UsageError, match="--deterministic: .*Foo not available")
+    with refused as told, train_lib._nondeterminism_told(asked):
+        raise refusal
     assert told.value.exit_code == 2
     with pytest.raises(tf.errors.UnimplementedError), train_lib._nondeterminism_told(wanted):
         raise refusal
@@ -166,8 +166,14 @@ def test_an_operation_that_is_not_deterministic_is_named_where_that_was_asked_fo
 @pytest.mark.slow
 def test_a_deterministic_run_repeats_bit_for_bit(tmp_path):
     tiny_config(tmp_path, tmp_path)
-    words = ["--network=small_cnn", "--width=4", "--batch_size=16", "--attack_steps=2", "--validation_steps=1",
-             "--epochs=2", "--evaluate=", "--notensorboard", "--deterministic", "--augmentation=crop"]  # fmt: skip
+    words = ["--network=small_cnn", "--width=4", "--batch_size=16", "--attack_steps=2", "--evaluate="]
+    words += [
+        "--validation_steps=1",
+        "--epochs=2",
+        "--notensorboard",
+        "--deterministic",
+        "--augmentation=crop",
+    ]
     for name in "ab":
         command = [sys.executable, "-m", "fairat_tf.train", f"--dataset=npz:{tmp_path}/data.npz", *words]
         subprocess.run([*command, f"--run_dir={tmp_path / name}"], check=True, capture_output=True)
