@@ -125,7 +125,8 @@ class Loop:
             steps=steps,
         )
         watchers.on_train_begin()
-        if self.rolls_back and self.checkpoints and not self.checkpoints.generations():
+        first = self.rolls_back and self.checkpoints is not None and not self.checkpoints.generations()
+        if self.team.agree(save=first)[1]:
             self._save(start)
         position = start
         while position.epoch < epochs:
