@@ -66,13 +66,13 @@ def start_two(data, run, *words):
     return [start(data, run, *words, config=tf_config(ports, index)) for index in range(2)]
 
 
-def ended(processes, timeout=200):
+def ended(processes, timeout=400):
     """Returns (exit code, stderr) of each process."""
     texts = [process.communicate(timeout=timeout)[1] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, texts, strict=True)]
 
 
-def wait_for(condition, processes, seconds=200):
+def wait_for(condition, processes, seconds=400):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until and all(process.poll() is None for process in processes)
@@ -98,7 +98,7 @@ def undisturbed(data, tmp_path_factory):
     return run
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 def test_two_workers_give_the_result_of_one_process(data, undisturbed, tmp_path):
     alone = start(data, tmp_path / "one")
     (result,) = ended([alone])
@@ -123,7 +123,7 @@ def test_a_killed_worker_ends_the_other_and_both_resume_to_the_undisturbed_end(d
     two = start_two(data, run)
     wait_for(lambda: len(checkpoints(run)) > 1, two)
     two[1].send_signal(signal.SIGKILL)
-    (code, stderr), _ = ended(two, timeout=60)
+    (code, stderr), _ = ended(two, timeout=120)
     assert code == 75 and "worker 1 (127.0.0.1:" in stderr and "is gone" in stderr, stderr[-2000:]
     last = checkpoints(run)[-1]
     two = start_two(data, run)

@@ -117,7 +117,7 @@ class Method(Measured):
         self.class_weight = self._state("class_weight", (num_classes,), initial=1.0)
         if class_weights:
             self.class_weight.assign(weighting.first(class_weights, num_classes))
-        self._counts_stuck = False  # whether `attacked` counts: in a training step, not in validation
+        self._counts_stuck = False  # whether `attacked` counts: the first attack of a training step
         self._add_metrics()
         self.built = True
 
@@ -214,6 +214,7 @@ class Method(Measured):
         if self._counts_stuck and hasattr(self.attack, "stuck"):
             stuck = self.attack.stuck(images, adversarial, seed, self.epsilon_for(labels))
             self.train_zero_gradient.update_state(labels, stuck)
+            self._counts_stuck = False
         return tf.stop_gradient(adversarial)
 
     def of_class(self, values: Any, labels: tf.Tensor) -> tf.Tensor:
