@@ -161,6 +161,15 @@ def test_a_worker_that_never_comes_ends_the_program(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_workers_with_different_flags_end_with_2(data, tmp_path):
+    ports = free_ports(2)
+    two = [start(data, tmp_path / "run", f"--seed={i}", config=tf_config(ports, i)) for i in range(2)]
+    for code, stderr in ended(two):
+        assert code == 2 and "the workers do not have the same flags" in stderr, stderr[-2000:]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
