@@ -97,6 +97,7 @@ def test_options_name_methods_that_exist():
     assert set(OPTIONS) <= set(NAMES)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "options"), FAST, ids=title)
 def test_four_devices_equal_one_in_float64(name, options):
     keras.config.set_floatx("float64")
@@ -105,6 +106,7 @@ def test_four_devices_equal_one_in_float64(name, options):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=title)
 def test_every_method_on_two_and_four_devices_equals_one_in_float64(name, options):
     keras.config.set_floatx("float64")
@@ -113,6 +115,7 @@ def test_every_method_on_two_and_four_devices_equals_one_in_float64(name, option
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=title)
 def test_every_method_on_four_devices_equals_one_in_float32_after_one_step(name, options):
     check(name, options, (4,), 1e-5, epochs=1, steps=1)
