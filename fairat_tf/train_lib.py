@@ -111,6 +111,7 @@ def _team(config: Config, stop: StopSignals) -> Team:
     except ValueError as error:
         raise errors.UsageError(str(error)) from error
     team.agree()
+    stop.listen_again()
     return team
 
 
