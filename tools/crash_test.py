@@ -95,7 +95,7 @@ class Trial:
           kind: one of KINDS.
         """
         began, writing = time.monotonic(), run / "checkpoints" / ".writing"
-        before = newest(run)
+        before, left_over = newest(run), inode(writing)
         if kind == KINDS[0]:
             moment = self.random.uniform(0.0, 1.5 * self.until_trained)
             ready = lambda: time.monotonic() - began > moment  # noqa: E731
@@ -117,7 +117,17 @@ class Trial:
         process.send_signal(signal.SIGKILL)
         if process.wait() != -signal.SIGKILL:
             return None
-        return Kill(run.name, kind, time.monotonic() - began, newest(run), writing.exists())
+        return Kill(
+            run.name, kind, time.monotonic() - began, newest(run), inode(writing) not in (0, left_over)
+        )
+
+
+def inode(path: pathlib.Path) -> int:
+    """Returns the number of a folder on its disk; 0 where there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def newest(run: pathlib.Path) -> int:
