@@ -95,7 +95,7 @@ class Trial:
           kind: one of KINDS.
         """
         began, writing = time.monotonic(), run / "checkpoints" / ".writing"
-        before, left_over = newest(run), inode(writing)
+        before, left_over = newest(run), stamp(writing)
         if kind == KINDS[0]:
             moment = self.random.uniform(0.0, 1.5 * self.until_trained)
             ready = lambda: time.monotonic() - began > moment  # noqa: E731
@@ -118,14 +118,14 @@ class Trial:
         if process.wait() != -signal.SIGKILL:
             return None
         return Kill(
-            run.name, kind, time.monotonic() - began, newest(run), inode(writing) not in (0, left_over)
+            run.name, kind, time.monotonic() - began, newest(run), stamp(writing) not in (0, left_over)
         )
 
 
-def inode(path: pathlib.Path) -> int:
-    """Returns the number of a folder on its disk; 0 where there is none."""
+def stamp(path: pathlib.Path) -> int:
+    """Returns when a folder was last changed, in ns; 0 where there is none."""
     try:
-        return path.stat().st_ino
+        return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 
