@@ -73,7 +73,8 @@ def trained(name, count, epochs=EPOCHS, steps=STEPS, validated=True, **options):
     strategy = strategy_over(count)
     method = made(name, strategy, **options)
     history = ClasswiseHistory(tuple("abcd"))
-    loop = Loop(method, strategy, callbacks=[history, MethodHooks(history)])
+    hooks = [history, MethodHooks(history)] if validated else []  # some methods' hooks need validation
+    loop = Loop(method, strategy, callbacks=hooks)
     validation = batches(Position()) if validated else None
     loop.run(Position(), epochs, lambda position: batches(position, steps), steps, validation)
     assert int(keras.ops.convert_to_numpy(method.optimizer.iterations)) == epochs * steps
@@ -118,7 +119,7 @@ def test_every_method_on_two_and_four_devices_equals_one_in_float64(name, option
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=title)
 def test_every_method_on_four_devices_equals_one_in_float32_after_one_step(name, options):
-    check(name, options, (4,), 1e-5, epochs=1, steps=1)
+    check(name, options, (4,), 1e-5, epochs=1, steps=1, validated=False)
 
 
 def test_everything_in_a_float64_run_is_float64():
