@@ -4,6 +4,7 @@ if divergence.happened(method):
     raise errors.Diverged(divergence.facts(method, epoch=3, step=12))
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,12 +17,24 @@ RATE_FACTOR = 0.1
 """What the learning rate is multiplied by, once, after going back to the last good checkpoint."""
 
 
-def happened(method: Method) -> bool:
-    """Returns whether the loss of the epoch so far, or any weight or average of weights, is not finite."""
+def weights_are_finite(method: Method) -> tf.Tensor:
+    """Returns whether all weights, statistics and averages of them are finite, bool scalar."""
     with_average = [*method.network.variables, *getattr(method.ema_network, "variables", ())]
     values = [tf.convert_to_tensor(variable) for variable in with_average]
-    sound = [tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating]
-    return not (bool(tf.reduce_all(sound)) and np.isfinite(_value(method.train_loss.total)).all())
+    return tf.reduce_all(
+        [tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating]
+    )
+
+
+def happened(method: Method, sound: Callable[[], tf.Tensor] | None = None) -> bool:
+    """Returns whether the loss of the epoch so far, or any weight or average of weights, is not finite.
+
+    Args:
+      method: what is trained.
+      sound: `weights_are_finite` of the method as a graph, for a loop that asks often.
+    """
+    finite = weights_are_finite(method) if sound is None else sound()
+    return not (bool(finite) and np.isfinite(_value(method.train_loss.total)).all())
 
 
 def facts(method: Method, epoch: int, step: int) -> str:

@@ -29,7 +29,7 @@ class StopSignals:
         return self
 
     def listen_again(self) -> None:
-        """Takes the signals back: TensorFlow's runtime for several workers puts a handler in place of ours."""
+        """Takes the signals back: TensorFlow's runtime for several workers puts a handler in their place."""
         for number in _WATCHED:
             signal.signal(number, self._note)
 

@@ -83,6 +83,7 @@ class Loop:
         self.team = team or Team(strategy)
         self._train_step = self._compiled(method.train_step, jit_compile)
         self._test_step = self._compiled(method.test_step, jit_compile)
+        self._sound = tf.function(lambda: divergence.weights_are_finite(method), autograph=False)
         self._saved = self._looked = time.monotonic()
 
     def _compiled(self, step: Callable[..., Any], jit_compile: bool) -> Callable[[Any], Any]:
@@ -213,7 +214,7 @@ class Loop:
         return logs
 
     def _raise_if_diverged(self, position: Position) -> None:
-        if divergence.happened(self.method):
+        if divergence.happened(self.method, self._sound):
             facts = divergence.facts(self.method, position.epoch, position.step)
             raise errors.Diverged(
                 f"{facts}; the last good checkpoint is kept; lower --learning_rate, or give "
