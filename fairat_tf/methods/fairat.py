@@ -121,21 +121,28 @@ class FairAT(Method):
         rows_seed = rng.take(rng.fold(seed, "augmentation"), hard.rows, size)
         drawn = self.augmentation.draw(rows_seed, hard.rows.shape[0], tuple(images.shape[1:]))
         views = self._view(tf.gather(images, hard.rows), drawn)  # 4
-        natural = self._combine(images, views, hard)
+        row_labels, present = tf.gather(labels, hard.rows), tf.cast(hard.member, tf.float32)
         if not self.options.hard_reattack:
             attacked = self._view(tf.gather(adversarial, hard.rows), drawn)
-            train_on = self._combine(adversarial, attacked, hard)
         elif self._attacks_first:
             view_seed = rng.take(rng.fold(seed, "attack the views"), hard.rows, size)
-            attacked = self.attacked(views, tf.gather(labels, hard.rows), view_seed)  # 5
-            train_on = self._combine(adversarial, attacked, hard)  # 6
+            attacked = self.attacked(views, row_labels, view_seed)  # 5
         else:
-            train_on = self.attacked(natural, labels, attack_seed)  # one attack on old and new views
+            attacked = None
+        if self.options.hard_combine == "append":
+            behind = [views, attacked, row_labels, present]
+            views, attacked, row_labels, present = self._shared_out(behind, size)
+        natural = self._combine(images, views, hard)
+        train_on = (
+            self.attacked(natural, labels, attack_seed)  # one attack on old and new views
+            if attacked is None
+            else self._combine(adversarial, attacked, hard)  # 6
+        )
         return Examples(
             images=train_on,
             natural=natural,
-            labels=self._appended(labels, tf.gather(labels, hard.rows)),
-            present=self._appended(tf.ones(size), tf.cast(hard.member, tf.float32)),
+            labels=self._appended(labels, row_labels),
+            present=self._appended(tf.ones(size), present),
             hard=chosen,
             scores=scores,
         )
@@ -212,11 +219,36 @@ class FairAT(Method):
         rows = tf.math.top_k(tf.cast(chosen, tf.int32), self._most_rows(size)).indices
         return Hard(rows, tf.gather(chosen, rows))
 
+    @property
+    def _fixed_number(self) -> bool:
+        """Whether every batch has the same number of rows to augment."""
+        options = self.options
+        fixed = options.hard_select == "topk" and options.hard_choice in ("hardest", "easiest", "random")
+        return fixed and not options.easy_fraction
+
+    def _shared_out(self, rows: list[Any], size: int) -> list[Any]:
+        """Returns the rows to append (`rows[-1]`: which of them count), all replicas' in equal parts.
+
+        A replica may hold all hard examples of the global batch or none. What fills its rows up would not count
+        in the loss, but BatchNorm would see it, and see more of it the more replicas there are.
+        """
+        if replicas() == 1 or not self._fixed_number or self.options.hard_group:
+            return rows
+        total = selection.count_of(self.options.hard_fraction, size * replicas())
+        if total % replicas():
+            raise ValueError(
+                f"hard_combine=append: the {total} hard examples of a batch must be a multiple of the "
+                f"{replicas()} devices; choose another hard_fraction or batch_size"
+            )
+        everyone = [selection.global_scores(values) for values in rows]
+        first = tf.math.top_k(tf.cast(everyone[-1] > 0, tf.int32), total).indices
+        own = selection.local(first, total // replicas())
+        return [tf.gather(values, own) for values in everyone]
+
     def _most_rows(self, size: int) -> int:
         """Returns how many of a replica's rows can be chosen at most: shapes are static."""
         options = self.options
-        fixed = options.hard_select == "topk" and options.hard_choice in ("hardest", "easiest", "random")
-        if not fixed or options.easy_fraction:
+        if not self._fixed_number:
             return size
         if options.hard_group:
             return size // options.hard_group * selection.count_of(options.hard_fraction, options.hard_group)

@@ -44,41 +44,7 @@ OPTIONS: dict[str, list[dict]] = {
     ],
 }
 CASES = [(name, options) for name in NAMES for options in OPTIONS.get(name, [{}])]
-FAST = [
-    ("pgd_at", {}),
-    ("fairat", {"augmentation": "crop"}),
-]  # random choices, without RandAugment's long graph
-
-
-def strategy_over(count):
-    if count == 1:
-        return tf.distribute.get_strategy()
-    return devices.mirrored(tuple(f"CPU:{i}" for i in range(count)))
-
-
-def made(name, strategy, **options):
-    with strategy.scope():
-        network = support.tiny_network(batch_norm=True, synchronized=strategy.num_replicas_in_sync > 1)
-        return support.make_method(name, network, num_examples=len(SPLIT), epochs=EPOCHS, **options)
-
-
-def batches(position, steps=STEPS):
-    whole = support.batch_of(SPLIT, steps * BATCH, position.epoch * steps * BATCH)
-    whole["image"] = tf.cast(whole["image"], keras.config.floatx())
-    return tf.data.Dataset.from_tensor_slices(whole).batch(BATCH, drop_remainder=True)
-
-
-def trained(name, count, epochs=EPOCHS, steps=STEPS, validated=True, **options):
-    """Returns every variable of the method after training on `count` devices."""
-    strategy = strategy_over(count)
-    method = made(name, strategy, **options)
-    history = ClasswiseHistory(tuple("abcd"))
-    hooks = [history, MethodHooks(history)] if validated else []  # some methods' hooks need validation
-    loop = Loop(method, strategy, callbacks=hooks)
-    validation = batches(Position()) if validated else None
-    loop.run(Position(), epochs, lambda position: batches(position, steps), steps, validation)
-    assert int(keras.ops.convert_to_numpy(method.optimizer.iterations)) == epochs * steps
-    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in method.state]
+FAST = [("pgd_at", {}), ("fairat", {"augmentation": "crop", "hard_combine": "append"})]
 
 
 def check(name, options, counts, tolerance, **length):
@@ -104,6 +70,15 @@ def test_four_devices_equal_one_in_float64(name, options):
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     check(name, options, (4,), 1e-9, validated=False)
+
+
+def test_hard_examples_that_cannot_be_shared_out_are_refused(mirrored):
+    options = {"hard_combine": "append", "hard_fraction": 0.3, "augmentation": "crop"}  # 5 of 16
+    method = made("fairat", mirrored, **options)
+    with pytest.raises(
+        ValueError, match="the 5 hard examples of a batch must be a multiple of the 2 devices"
+    ):
+        Loop(method, mirrored).run(Position(), 1, batches, STEPS)
 
 
 @pytest.mark.slow
