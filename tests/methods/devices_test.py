@@ -44,7 +44,39 @@ OPTIONS: dict[str, list[dict]] = {
     ],
 }
 CASES = [(name, options) for name in NAMES for options in OPTIONS.get(name, [{}])]
+# fairat with random choices, but without RandAugment's long graph
 FAST = [("pgd_at", {}), ("fairat", {"augmentation": "crop", "hard_combine": "append"})]
+
+
+def strategy_over(count):
+    if count == 1:
+        return tf.distribute.get_strategy()
+    return devices.mirrored(tuple(f"CPU:{i}" for i in range(count)))
+
+
+def made(name, strategy, **options):
+    with strategy.scope():
+        network = support.tiny_network(batch_norm=True, synchronized=strategy.num_replicas_in_sync > 1)
+        return support.make_method(name, network, num_examples=len(SPLIT), epochs=EPOCHS, **options)
+
+
+def batches(position, steps=STEPS):
+    whole = support.batch_of(SPLIT, steps * BATCH, position.epoch * steps * BATCH)
+    whole["image"] = tf.cast(whole["image"], keras.config.floatx())
+    return tf.data.Dataset.from_tensor_slices(whole).batch(BATCH, drop_remainder=True)
+
+
+def trained(name, count, epochs=EPOCHS, steps=STEPS, validated=True, **options):
+    """Returns every variable of the method after training on `count` devices."""
+    strategy = strategy_over(count)
+    method = made(name, strategy, **options)
+    history = ClasswiseHistory(tuple("abcd"))
+    hooks = [history, MethodHooks(history)] if validated else []  # some methods' hooks need validation
+    loop = Loop(method, strategy, callbacks=hooks)
+    validation = batches(Position()) if validated else None
+    loop.run(Position(), epochs, lambda position: batches(position, steps), steps, validation)
+    assert int(keras.ops.convert_to_numpy(method.optimizer.iterations)) == epochs * steps
+    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in method.state]
 
 
 def check(name, options, counts, tolerance, **length):
