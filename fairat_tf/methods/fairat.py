@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from fairat_tf import augment, rng
+from fairat_tf import augment, errors, rng
 from fairat_tf.config import option
 from fairat_tf.methods.base import Method, replicas
 from fairat_tf.methods.batches import Batch, Examples
@@ -236,7 +236,7 @@ class FairAT(Method):
             return rows
         total = selection.count_of(self.options.hard_fraction, size * replicas())
         if total % replicas():
-            raise ValueError(
+            raise errors.UsageError(
                 f"hard_combine=append: the {total} hard examples of a batch must be a multiple of the "
                 f"{replicas()} devices; choose another hard_fraction or batch_size"
             )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fairat_tf import devices, methods, rng
+from fairat_tf import devices, errors, methods, rng
 from fairat_tf.attacks import threat
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
 from fairat_tf.callbacks.method_hooks import MethodHooks
