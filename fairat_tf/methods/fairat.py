@@ -229,8 +229,8 @@ class FairAT(Method):
     def _shared_out(self, rows: list[Any], size: int) -> list[Any]:
         """Returns the rows to append (`rows[-1]`: which of them count), all replicas' in equal parts.
 
-        A replica may hold all hard examples of the global batch or none. What fills its rows up would not count
-        in the loss, but BatchNorm would see it, and see more of it the more replicas there are.
+        A replica may hold all hard examples of the global batch or none. What fills its rows up would not
+        count in the loss, but BatchNorm would see it, and more of it the more replicas there are.
         """
         if replicas() == 1 or not self._fixed_number or self.options.hard_group:
             return rows
