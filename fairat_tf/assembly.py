@@ -121,7 +121,7 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
     if config.run.jit_compile and strategy.num_replicas_in_sync > 1:
         raise ValueError("jit_compile needs --devices=1: XLA cannot hold the variables of several devices")
     with strategy.scope():
-        network = make_network(config, dataset, synchronized_bn=strategy.num_replicas_in_sync > 1)
+        network = make_network(config, dataset, synchronized_bn=_synchronized(config, strategy))
         method = make_method(config, network, dataset.num_classes, len(train))
         method.compile(optimizer=make_optimizer(config, steps), jit_compile=config.run.jit_compile)
         method.optimizer.build(method.training_network.trainable_variables)
@@ -132,6 +132,10 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
     if mix is not None and method.not_with_mix:
         raise ValueError(f"mix={config.data.mix} does not go with {method.not_with_mix}")
     return Parts(config, dataset, train, validation, strategy, method, weak, mix)
+
+
+def _synchronized(config: Config, strategy: tf.distribute.Strategy) -> bool:
+    return config.run.batch_norm == "synchronized" and strategy.num_replicas_in_sync > 1
 
 
 def _splits(config: Config, dataset: Dataset) -> tuple[Split, Split]:

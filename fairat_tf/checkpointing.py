@@ -8,6 +8,10 @@ One checkpoint is a folder `step-00001234` with `variables.npz` (every variable 
 `state.json` (the loop's position and scores) and, written last, `manifest.json` with the SHA-256
 of both. It is written under a temporary name and renamed; a folder without a matching manifest is
 damaged, said to be so, and the generation before it is used.
+
+Sums that each replica keeps for itself (metrics within an epoch) are saved replica by replica: adding them up
+and splitting them again would round differently. With several workers all take part in a save, the chief
+writes, and all restore from the directory, which must be one that all of them see.
 """
 
 import hashlib
@@ -21,8 +25,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from fairat_tf.run_directory import sync_directory, write_atomically
+from fairat_tf.workers import Team
 
 _KEPT = 2
 
@@ -33,29 +39,38 @@ class Checkpoints:
     Args:
       directory: where the generations lie; made when needed.
       variables: Keras or TensorFlow variables: weights, optimiser slots, metrics, method state.
+      team: the workers of the run; None: one process.
     """
 
-    def __init__(self, directory: pathlib.Path, variables: Sequence[Any]):
+    def __init__(self, directory: pathlib.Path, variables: Sequence[Any], team: Team | None = None):
         self.directory = directory
         self.variables = list(variables)
+        self.team = team
 
-    def save(self, state: dict[str, Any], step: int) -> pathlib.Path:
-        """Writes a generation for optimiser step `step`, drops all but the newest two, returns its folder."""
-        target = self.directory / f"step-{step:010d}"
+    def save(self, state: dict[str, Any], step: int) -> None:
+        """Writes a generation for optimiser step `step` and drops all but the newest two.
+
+        A generation is never written over: a further one of the same step gets a number behind its name.
+        """
+        packed = self._packed()
+        if self.team and not self.team.chief:
+            return
+        target = self._free_name(f"step-{step:010d}")
         temporary = self.directory / ".writing"
         shutil.rmtree(temporary, ignore_errors=True)
-        files = {"variables.npz": self._packed(), "state.json": json.dumps(state).encode()}
+        files = {"variables.npz": packed, "state.json": json.dumps(state).encode()}
         for name, content in files.items():
             write_atomically(temporary / name, content)
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         write_atomically(temporary / "manifest.json", json.dumps(hashes).encode())
-        if target.exists():
-            shutil.rmtree(target)
         temporary.rename(target)
         sync_directory(self.directory)
         for old in self.generations()[_KEPT:]:
             shutil.rmtree(old)
-        return target
+
+    def _free_name(self, name: str) -> pathlib.Path:
+        taken = [int(folder.name[len(name) + 1 :] or 0) for folder in self.directory.glob(f"{name}*")]
+        return self.directory / (f"{name}-{max(taken) + 1:03d}" if taken else name)
 
     def generations(self) -> list[pathlib.Path]:
         """Returns the folders of the generations, newest first."""
@@ -75,13 +90,23 @@ class Checkpoints:
     def _packed(self) -> bytes:
         buffer = io.BytesIO()
         values = {}
+        gathered = self._gathered()
         for i, variable in enumerate(self.variables):
-            first, *others = (component.numpy() for component in _components(variable))
+            parts = gathered[i] if i in gathered else [part.numpy() for part in _components(variable)]
+            first, *others = parts
             values[f"v{i:05d}"] = first
             if any(not np.array_equal(first, other, equal_nan=True) for other in others):
                 values |= {f"v{i:05d}-{replica}": other for replica, other in enumerate(others, 1)}
         np.savez(buffer, **values)
         return buffer.getvalue()
+
+    def _gathered(self) -> dict[int, Any]:
+        """Returns the values of all replicas, [replicas, ...], of what several workers keep apart."""
+        if not self.team or self.team.count == 1:
+            return {}
+        plain = [_plain(variable) for variable in self.variables]
+        apart = [i for i, variable in enumerate(plain) if _is_kept_apart(variable)]
+        return dict(zip(apart, self.team.of_all_replicas([plain[i] for i in apart]), strict=True))
 
     def _unpack(self, content: bytes) -> None:
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
@@ -90,16 +115,26 @@ class Checkpoints:
                 raise ValueError(
                     f"the checkpoint holds {count} variables, this run has {len(self.variables)}"
                 )
+            first = self.team.first_replica if self.team else 0
             for i, variable in enumerate(self.variables):
-                for replica, component in enumerate(_components(variable)):
+                for replica, component in enumerate(_components(variable), first):
                     name = f"v{i:05d}-{replica}"
                     component.assign(saved[name if name in saved.files else f"v{i:05d}"])
 
 
 def _components(variable: Any) -> list[Any]:
     """Returns the variable of each replica: sums that are kept apart must not be added up and split again."""
-    plain = variable.value if isinstance(variable, keras.Variable) else variable
+    plain = _plain(variable)
     return list(getattr(plain, "values", (plain,)))
+
+
+def _plain(variable: Any) -> Any:
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _is_kept_apart(variable: Any) -> bool:
+    on_read = variable.synchronization == tf.VariableSynchronization.ON_READ
+    return on_read and variable.aggregation == tf.VariableAggregation.SUM
 
 
 def _verified(folder: pathlib.Path) -> dict[str, bytes] | None:

@@ -167,11 +167,32 @@ class Run:
     resume: bool = option(True, "go on from the newest checkpoint in run_dir")
     seed: int = option(0, "decides data order, initial weights, random starts and augmentation", low=0)
     deterministic: bool = option(
-        False, "equal bits for equal seeds, slower where the device is not by itself"
+        False,
+        "equal bits for equal seeds on the same machine and devices, slower where the device is not so by "
+        "itself; an operation that cannot ends the run and is named",
     )
     precision: str = option("float32", "arithmetic of the network", choices=("float32", "bfloat16"))
     jit_compile: bool = option(False, "compile the training step with XLA")
-    devices: str = option("1", "number of devices on this machine, or all")
+    devices: str = option("1", "number of devices on this machine (of each worker), or all")
+    cpu_devices: int = option(
+        0,
+        "split the CPU into this many devices, to try several without GPUs; 0 leaves it whole",
+        low=0,
+    )
+    batch_norm: str = option(
+        "synchronized",
+        "BatchNorm on several devices: statistics of the global batch, or of each replica's part",
+        choices=("synchronized", "replica"),
+    )
+    worker_timeout: float = option(
+        300.0, "seconds to wait for the other workers of TF_CONFIG", low=0.0, open_low=True
+    )
+    on_divergence: str = option(
+        "stop",
+        "when loss or weights are no numbers any more: stop, or roll back to the last good checkpoint and go "
+        "on with a tenth of the learning rate, once",
+        choices=("stop", "rollback"),
+    )
     select: str = option(
         "robust_accuracy+robust_worst_class", "validation metrics whose sum chooses the best epoch"
     )
@@ -186,7 +207,16 @@ class Run:
 
 # What is not part of the experiment: another value may go on in the same run directory.
 _FREE = {
-    "run": {"run_dir", "resume", "checkpoint_minutes", "tensorboard", "evaluate", "evaluate_examples"},
+    "run": {
+        "run_dir",
+        "resume",
+        "checkpoint_minutes",
+        "worker_timeout",
+        "on_divergence",
+        "tensorboard",
+        "evaluate",
+        "evaluate_examples",
+    },
     "data": {"data_dir", "download", "limit_test"},
 }
 
@@ -259,14 +289,15 @@ class Config:
 
     def difference(self, other: "Config") -> dict[str, tuple[Any, Any]]:
         """Returns what makes `other` another experiment: name -> (this value, other value)."""
-        mine, theirs = self._experiment(), other._experiment()
+        mine, theirs = self.experiment(), other.experiment()
         return {
             name: (mine.get(name), theirs.get(name))
             for name in {**mine, **theirs}
             if mine.get(name) != theirs.get(name)
         }
 
-    def _experiment(self) -> dict[str, Any]:
+    def experiment(self) -> dict[str, Any]:
+        """Returns what decides the result, by name: all but directories, intervals and the like."""
         flat = {"method": self.method, **{f"options.{k}": v for k, v in self.options.items()}}
         for section, values in self.sections().items():
             kept = dataclasses.asdict(values).items()

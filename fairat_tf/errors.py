@@ -59,3 +59,7 @@ class Interrupted(CommandError):  # noqa: N818
     """Stopped before the end with its state saved: the same command goes on (exit code 75)."""
 
     exit_code = 75
+
+
+class WorkerMissing(Interrupted):
+    """Another worker did not come or is gone: the same command on all goes on from the last checkpoint."""

@@ -68,11 +68,16 @@ class SGD(keras.optimizers.Optimizer):
         self.nesterov = nesterov
 
     def build(self, variables: Sequence[Any]) -> None:
-        """Makes the momentum buffers, zero, one for each of `variables`."""
+        """Makes the momentum buffers, zero, one for each of `variables`, and `rate_factor`, 1.
+
+        The learning rate is multiplied by the factor, which is part of the optimizer's state: a rate that was
+        lowered after a divergence stays lower in a run that is resumed.
+        """
         if self.built:
             return
         super().build(variables)
         self.buffers = self.add_optimizer_variables(variables, "momentum") if self.momentum else []
+        self.rate_factor = self.add_variable((), initializer="ones", name="rate_factor")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Applies the rule to one variable; Keras calls this with the gradient summed over replicas."""
@@ -86,7 +91,8 @@ class SGD(keras.optimizers.Optimizer):
             moved = momentum * tf.convert_to_tensor(buffer) + gradient
             self.assign(buffer, moved)
             step = gradient + momentum * moved if self.nesterov else moved
-        self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * step)
+        rate = tf.cast(learning_rate, variable.dtype) * tf.cast(self.rate_factor, variable.dtype)
+        self.assign_sub(variable, rate * step)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

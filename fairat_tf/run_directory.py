@@ -11,6 +11,7 @@ Contents: `config.json`, `flags.txt` (for --flagfile), `environment.json`, `metr
 
 import datetime
 import fcntl
+import itertools
 import os
 import pathlib
 from typing import Any
@@ -20,10 +21,14 @@ from fairat_tf.config import Config
 
 
 def default_path(config: Config) -> str:
-    """Returns runs/<data set>-<method>-<time>, for a run that names no directory."""
+    """Returns runs/<data set>-<method>-<time>, for a run that names no directory; never one that exists."""
     name = config.data.dataset.replace(":", "-").replace("/", "-").strip("-.")
     time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-    return os.path.join("runs", f"{name}-{config.method}-{time}")
+    path = os.path.join("runs", f"{name}-{config.method}-{time}")
+    numbers = itertools.count(2)  # a clock that was set back may give a time again
+    while os.path.exists(path):
+        path = os.path.join("runs", f"{name}-{config.method}-{time}-{next(numbers)}")
+    return path
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:

@@ -28,6 +28,11 @@ class StopSignals:
         self._before = {number: signal.signal(number, self._note) for number in _WATCHED}
         return self
 
+    def listen_again(self) -> None:
+        """Takes the signals back: TensorFlow's runtime for several workers puts a handler in their place."""
+        for number in _WATCHED:
+            signal.signal(number, self._note)
+
     def __exit__(self, *_: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

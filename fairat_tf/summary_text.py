@@ -41,7 +41,7 @@ def recipe(config: Config, parts: Parts) -> str:
         f"augmentation {data.weak_augmentation}" + _mixing(data),
         f"  network    {network.network}, {parameters:,} parameters, {config.run.precision}",
         f"  attack     PGD-{attack.steps}, {attack.norm}, epsilon {_pixels(attack.epsilon)}, "
-        f"step {_pixels(attack.step_size)}",
+        f"step {_pixels(attack.step_size)}; images, loss and steps in float32",
         f"  schedule   {how.epochs} epochs, SGD {how.learning_rate:g} ({how.schedule}), "
         f"momentum {how.momentum:g}, weight decay {how.weight_decay:g}, EMA {how.ema_decay:g}",
     ]

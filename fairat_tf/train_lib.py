@@ -9,9 +9,11 @@ evaluation of the test split -> the class-wise table. `fairat_tf.train` is this 
 import contextlib
 import dataclasses
 import errno
+import json
 import os
 import pathlib
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +41,7 @@ from fairat_tf.callbacks.method_hooks import MethodHooks
 from fairat_tf.callbacks.pictures import curves_png
 from fairat_tf.callbacks.progress import Progress
 from fairat_tf.callbacks.run_log import RunLog
+from fairat_tf.callbacks.zero_gradients import ZeroGradients
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
@@ -48,7 +51,9 @@ from fairat_tf.reporting import console, files, page
 from fairat_tf.run_directory import RunDirectory, default_path, write_atomically
 from fairat_tf.signals import StopSignals
 from fairat_tf.training_loop import Loop, Position
+from fairat_tf.workers import Cluster, Team
 
+_DIAGNOSIS_SECONDS = 10.0
 _DISK_REFUSES = tuple(
     os.strerror(code)
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -66,17 +71,59 @@ def train(config: Config, dry_run: bool = False) -> str:
       errors.CommandError: each kind with the exit code of `fairat_tf.errors`.
     """
     with StopSignals() as stop:
+        team = _team(config, stop)
         parts = _prepared(config)
+        path = config.run.run_dir or default_path(config)
+        if not team.chief:
+            if not dry_run:
+                _help(parts, team, stop, path)
+            return path
         print(summary_text.recipe(parts.config, parts))
         print(summary_text.estimate(parts), flush=True)
-        path = config.run.run_dir or default_path(config)
         if dry_run:
             return path
         with _disk_errors_told(path), RunDirectory(path) as run:
             run.claim(parts.config)
-            best = _trained(parts, run, stop)
+            best = _trained(parts, run, stop, team)
             _finish(parts, run, best, stop)
     return path
+
+
+def _cluster(config: Config) -> Cluster | None:
+    """Returns the workers of TF_CONFIG, or None where this process trains alone."""
+    try:
+        cluster = Cluster.from_environment()
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+    if cluster and not config.run.run_dir:
+        raise errors.UsageError(
+            "several workers need --run_dir, the same directory for all, which all can read"
+        )
+    return cluster
+
+
+def _team(config: Config, stop: StopSignals) -> Team:
+    """Returns the workers of the run, all of them there; before TensorFlow computes anything."""
+    cluster = _cluster(config)
+    watch = cluster.gather(config.run.worker_timeout, stop.reason) if cluster else None
+    try:
+        if config.run.cpu_devices:
+            devices.split_cpu(config.run.cpu_devices)
+        team = Team(devices.strategy(config.run.devices), cluster, watch)
+    except ValueError as error:
+        raise errors.UsageError(str(error)) from error
+    team.agree()
+    stop.listen_again()
+    return team
+
+
+def _help(parts: Parts, team: Team, stop: StopSignals, path: str) -> None:
+    """Trains as a worker that is not the chief: it takes part in everything and writes nothing."""
+    print(
+        f"Worker {team.index} of {team.count}; worker 0 writes {path} and tells how training goes.",
+        flush=True,
+    )
+    _trained(parts, RunDirectory(path), stop, team)
 
 
 @contextlib.contextmanager
@@ -96,10 +143,10 @@ def _disk_errors_told(path: str) -> Iterator[None]:
 
 
 def _prepared(config: Config) -> Parts:
-    keras.utils.set_random_seed(config.run.seed)
-    if config.run.deterministic:
-        devices.make_deterministic()
     try:
+        keras.utils.set_random_seed(config.run.seed)
+        if config.run.deterministic:
+            devices.make_deterministic()
         options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
         parts = assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
         selection_names(config.run.select, parts.method.results(parts.method.validation_metrics))
@@ -123,18 +170,20 @@ def _write_facts(run: RunDirectory, parts: Parts) -> None:
     run.write("environment.json", summary_text.environment())
 
 
-def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, Any]:
+def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> dict[str, Any]:
     """Trains to the end and returns the best epoch's facts."""
     config, method = parts.config, parts.method
-    best = BestCheckpoint(run / "best/model.keras", config.run.select)
+    best = BestCheckpoint(run / "best/model.keras", config.run.select, writes=team.chief)
     history = ClasswiseHistory(parts.dataset.class_names)
     progress = Progress(history)
-    callbacks = [history, MethodHooks(history), progress, RunLog(run, history), best]
-    if config.run.tensorboard:
+    callbacks: list[Any] = [history, MethodHooks(history), best]
+    if team.chief:
+        callbacks += [progress, ZeroGradients(history), RunLog(run, history)]
+        callbacks.append(LastNetworks(run / "last", config.run.keep_last))
+    if team.chief and config.run.tensorboard:
         board = _board(parts, run, history)
         callbacks += [board, HardGallery(board, _sample_batch(parts))]
-    callbacks.append(LastNetworks(run / "last", config.run.keep_last))
-    checkpoints = Checkpoints(run / "checkpoints", method.state)
+    checkpoints = Checkpoints(run / "checkpoints", method.state, team)
     if checkpoints.generations() and not config.run.resume:
         raise errors.StorageError(f"{run.path} holds a run already; with --noresume choose another --run_dir")
     loop = Loop(
@@ -146,14 +195,58 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
         jit_compile=config.run.jit_compile,
         stopping=stop.reason,
         go_on=f"go on with the same flags and --run_dir={run.path}",
+        on_divergence=config.run.on_divergence,
+        team=team,
     )
     start = _restored(loop, run) if config.run.resume else Position()
-    _write_facts(run, parts)
+    _check_equal(team, config, method, start)
+    if team.chief:
+        _write_facts(run, parts)
     if start != Position():
         print(f"Going on in {run.path} at epoch {start.epoch + 1}, step {start.step}.")
         progress.first_step = start.step
-    loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
+    with _parting(team), _nondeterminism_told(config):
+        loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
     return best.best
+
+
+def _check_equal(team: Team, config: Config, method: Any, start: Position) -> None:
+    """Makes sure that all workers train the same from the same point."""
+    experiment = json.dumps(config.experiment(), sort_keys=True, default=str)
+    team.same("flags", zlib.crc32(experiment.encode()))
+    step = int(keras.ops.convert_to_numpy(method.optimizer.iterations))
+    where = "checkpoint: --run_dir must be a directory that all of them see"
+    team.same(where, zlib.crc32(repr((start, step)).encode()))
+
+
+@contextlib.contextmanager
+def _nondeterminism_told(config: Config) -> Iterator[None]:
+    """Makes an operation that has no deterministic form here one line that names it."""
+    try:
+        yield
+    except (tf.errors.OpError, RuntimeError) as error:
+        if not config.run.deterministic or "determinis" not in str(error).lower():
+            raise
+        name = getattr(getattr(error, "op", None), "type", "") or getattr(error, "node_def", None) or ""
+        raise errors.UsageError(
+            f"--deterministic: an operation {name} has no deterministic form on this device ({error}); train "
+            "without the flag, on another device, or with a method or augmentation that does not need it"
+        ) from error
+
+
+@contextlib.contextmanager
+def _parting(team: Team) -> Iterator[None]:
+    """Lets all workers leave together where all end at the same step: done, stopped, or diverged."""
+    try:
+        yield
+    except (errors.Interrupted, errors.Diverged):
+        team.part()
+        raise
+    except tf.errors.OpError:
+        if team.count > 1:
+            time.sleep(_DIAGNOSIS_SECONDS)  # the watch finds the worker that is gone, and ends the process
+        raise
+    team.part()
 
 
 def _restored(loop: Loop, run: RunDirectory) -> Position:

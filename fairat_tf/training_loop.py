@@ -6,20 +6,24 @@
 `model.fit` gives the same numbers on one machine (a test holds them equal); it cannot go on in the
 middle of an epoch and does not work with several workers, hence this loop. It calls Keras callbacks
 at the same places as `fit`.
+
+With several workers each runs this loop; whatever needs all of them (reading metrics, saving, stopping) they
+agree on after every step, so that they do it at the same one.
 """
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from fairat_tf import errors
+from fairat_tf import divergence, errors
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.methods.base import Method
+from fairat_tf.workers import Team
 
 _LOOK_SECONDS = 0.5  # how often the metrics are read within an epoch; reading waits for the device
 
@@ -45,6 +49,8 @@ class Loop:
       stopping: asked after every step, of validation too; when it returns a reason the loop saves and
         raises `errors.Interrupted`.
       go_on: what a person must do to go on, for that error.
+      on_divergence: "stop", or "rollback": go back to the last checkpoint and lower the learning rate, once.
+      team: the workers of the run; None: one process.
     """
 
     def __init__(
@@ -58,6 +64,8 @@ class Loop:
         jit_compile: bool = False,
         stopping: Callable[[], str] = lambda: "",
         go_on: str = "the same command goes on",
+        on_divergence: str = "stop",
+        team: Team | None = None,
     ):
         if jit_compile and strategy.num_replicas_in_sync > 1:
             raise ValueError("jit_compile works with one device: XLA cannot hold variables of several")
@@ -67,9 +75,16 @@ class Loop:
         self.checkpoint_seconds = checkpoint_seconds
         self.stopping = stopping
         self.go_on = go_on
+        self.rolls_back = on_divergence == "rollback"
+        if self.rolls_back and (checkpoints is None or not hasattr(method.optimizer, "rate_factor")):
+            raise ValueError(
+                "on_divergence=rollback needs checkpoints and an optimizer with a rate_factor (SGD)"
+            )
+        self.team = team or Team(strategy)
         self._train_step = self._compiled(method.train_step, jit_compile)
         self._test_step = self._compiled(method.test_step, jit_compile)
-        self._saved = time.monotonic()
+        self._sound = tf.function(lambda: divergence.weights_are_finite(method), autograph=False)
+        self._saved = self._looked = time.monotonic()
 
     def _compiled(self, step: Callable[..., Any], jit_compile: bool) -> Callable[[Any], Any]:
         if self.strategy.num_replicas_in_sync == 1:
@@ -100,7 +115,7 @@ class Loop:
 
         Raises:
           errors.Interrupted: `stopping` gave a reason; everything is saved.
-          errors.Diverged: the loss is not finite.
+          errors.Diverged: loss or weights are not finite; the last good checkpoint is kept.
         """
         watchers = keras.callbacks.CallbackList(
             self.callbacks,
@@ -111,35 +126,60 @@ class Loop:
             steps=steps,
         )
         watchers.on_train_begin()
-        for epoch in range(start.epoch, epochs):
-            first = start.step if epoch == start.epoch else 0
-            if not first:
-                self.method.reset_metrics()
-            watchers.on_epoch_begin(epoch)
-            logs = self._epoch(training(Position(epoch, first)), Position(epoch, first), watchers)
-            if validation is not None:
-                found = self.validate(validation, watchers, Position(epoch, steps))
-                logs |= {f"val_{name}": value for name, value in found.items()}
-            watchers.on_epoch_end(epoch, logs)
-            self._save(Position(epoch + 1, 0))
-            self._stop_if_asked()
+        first = self.rolls_back and self.checkpoints is not None and not self.checkpoints.generations()
+        if self.team.agree(save=first)[1]:
+            self._save(start)
+        position = start
+        while position.epoch < epochs:
+            try:
+                position = self._whole_epoch(position, training, steps, validation, watchers)
+            except errors.Diverged as error:
+                position = self._rolled_back(error)
         watchers.on_train_end()
 
+    def _whole_epoch(
+        self,
+        start: Position,
+        training: Callable[[Position], tf.data.Dataset],
+        steps: int,
+        validation: tf.data.Dataset | None,
+        watchers: Any,
+    ) -> Position:
+        """Trains and validates what is left of an epoch, saves, and returns where the next one begins."""
+        epoch = start.epoch
+        if not start.step:
+            self.method.reset_metrics()
+        watchers.on_epoch_begin(epoch)
+        logs = self._epoch(training(start), start, watchers)
+        if validation is not None:
+            found = self.validate(validation, watchers, Position(epoch, steps))
+            logs |= {f"val_{name}": value for name, value in found.items()}
+        watchers.on_epoch_end(epoch, logs)
+        self._save(Position(epoch + 1, 0))
+        self._stop_if_asked(self.team.agree(self.stopping())[0])
+        return Position(epoch + 1, 0)
+
     def _epoch(self, batches: tf.data.Dataset, start: Position, watchers: Any) -> dict[str, float]:
-        looked, step = time.monotonic(), start.step - 1
-        for step, batch in enumerate(self._distributed(batches), start.step):
+        position = start
+        for step, batch in enumerate(self.team.batches(batches), start.step):
             watchers.on_train_batch_begin(step)
             self._train_step(batch)
-            logs = None
-            if time.monotonic() - looked > _LOOK_SECONDS:
-                logs = self._finite(self.results(self.method.train_metrics), step)
-                looked = time.monotonic()
-            watchers.on_train_batch_end(step, logs)
             position = Position(start.epoch, step + 1)
-            if self.checkpoints and time.monotonic() - self._saved > self.checkpoint_seconds:
+            stop, save, look = self.team.agree(
+                self.stopping(), self._is_time_to_save(), self._is_time_to_look()
+            )
+            logs = self._looked_at(position) if look else None
+            watchers.on_train_batch_end(step, logs)
+            if save:
                 self._save(position)
-            self._stop_if_asked(position)
-        return self._finite(self.results(self.method.train_metrics), step)
+            self._stop_if_asked(stop, position)
+        return self._looked_at(position)
+
+    def _is_time_to_save(self) -> bool:
+        return self.checkpoints is not None and time.monotonic() - self._saved > self.checkpoint_seconds
+
+    def _is_time_to_look(self) -> bool:
+        return time.monotonic() - self._looked > _LOOK_SECONDS
 
     def validate(
         self, batches: tf.data.Dataset, watchers: Any = None, position: Position | None = None
@@ -149,10 +189,10 @@ class Loop:
             watchers.on_test_begin()
         for metric in self.method.validation_metrics:
             metric.reset_state()
-        for batch in self._distributed(batches):
+        for batch in self.team.batches(batches):
             self._test_step(batch)
             if position is not None:
-                self._stop_if_asked(position)
+                self._stop_if_asked(self.team.agree(self.stopping())[0], position)
         results = self.results(self.method.validation_metrics)
         if watchers:
             watchers.on_test_end(results)
@@ -162,23 +202,41 @@ class Loop:
         """Returns the metrics' values over all replicas, as Python floats."""
         return {name: float(value) for name, value in self.method.results(metrics).items()}
 
-    def _distributed(self, batches: tf.data.Dataset) -> Any:
-        if self.strategy.num_replicas_in_sync == 1:
-            return batches
-        return self.strategy.experimental_distribute_dataset(batches)
+    def _looked_at(self, position: Position) -> dict[str, float]:
+        """Returns the training metrics so far.
 
-    def _finite(self, logs: dict[str, float], step: int) -> dict[str, float]:
-        if np.isfinite(logs["loss"]):
-            return logs
-        rate = float(keras.ops.convert_to_numpy(self.method.optimizer.learning_rate))
-        raise errors.Diverged(
-            f"the training loss became {logs['loss']} by step {step + 1} of the epoch "
-            f"(learning rate {rate:g}); the last checkpoint is kept; lower --learning_rate"
-        )
+        Raises:
+          errors.Diverged: loss or weights are not finite.
+        """
+        self._raise_if_diverged(position)
+        logs = self.results(self.method.train_metrics)
+        self._looked = time.monotonic()
+        return logs
 
-    def _stop_if_asked(self, position: Position | None = None) -> None:
+    def _raise_if_diverged(self, position: Position) -> None:
+        if divergence.happened(self.method, self._sound):
+            facts = divergence.facts(self.method, position.epoch, position.step)
+            raise errors.Diverged(
+                f"{facts}; the last good checkpoint is kept; lower --learning_rate, or give "
+                "--on_divergence=rollback"
+            )
+
+    def _rolled_back(self, error: errors.Diverged) -> Position:
+        """Goes back to the last good checkpoint and lowers the rate; raises `error` the second time."""
+        if not self.rolls_back or divergence.factor_of(self.method.optimizer) != 1.0:
+            raise error
+        position = self.restore()
+        self.method.optimizer.rate_factor.assign(divergence.RATE_FACTOR)
+        self._save(position)
+        told = str(error).partition("; the last good")[0]
+        logging.warning(
+            "%s; back to epoch %d, step %d, with a tenth of the learning rate",
+            told, position.epoch + 1, position.step,
+        )  # fmt: skip
+        return position
+
+    def _stop_if_asked(self, reason: str, position: Position | None = None) -> None:
         """Saves `position` (None: saved already) and raises, if there is a reason to stop."""
-        reason = self.stopping()
         if not reason:
             return
         if position is not None:
@@ -186,9 +244,11 @@ class Loop:
         raise errors.Interrupted(f"{reason}: training is saved; {self.go_on}")
 
     def _save(self, position: Position) -> None:
+        """Saves; weights that are not finite never become the last good checkpoint."""
         self._saved = time.monotonic()
         if self.checkpoints is None:
             return
+        self._raise_if_diverged(position)
         best = [callback.best for callback in self.callbacks if hasattr(callback, "best")]
         state = {"epoch": position.epoch, "step": position.step, "best": best}
         self.checkpoints.save(state, int(keras.ops.convert_to_numpy(self.method.optimizer.iterations)))

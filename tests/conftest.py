@@ -1,4 +1,4 @@
-"""Two logical CPU devices for every test, the fixtures that all may use, and no settings left behind."""
+"""Four logical CPU devices for every test, the fixtures that all may use, and no settings left behind."""
 
 import os
 import re
@@ -18,18 +18,18 @@ _NEEDS_TENSORFLOW = re.compile(
 )
 
 
-def _make_two_devices() -> None:
+def _make_devices() -> None:
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     if tf.config.get_logical_device_configuration(cpu) is None:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
     """Makes the devices before the first file that imports TensorFlow is imported: it may create tensors."""
     if isinstance(collector, pytest.Module) and _NEEDS_TENSORFLOW.search(collector.path.read_text()):
-        _make_two_devices()
+        _make_devices()
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +44,8 @@ def _default_settings() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def mirrored() -> Any:
-    """The `tf.distribute.MirroredStrategy` over the two logical CPU devices: two of them would collide."""
-    _make_two_devices()
+    """The `tf.distribute.MirroredStrategy` over two of the logical CPU devices."""
+    _make_devices()
     from fairat_tf import devices
 
     return devices.mirrored(("CPU:0", "CPU:1"))

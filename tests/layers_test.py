@@ -14,13 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fairat_tf"
 
 LEVELS = {
-    "ground": ["__init__", "config", "devices", "errors", "lookup", "quiet", "rng", "units"],
+    "ground": ["__init__", "config", "devices", "errors", "lookup", "quiet", "rng", "units", "workers"],
     "pure parts": ["attacks", "augment", "data", "metrics", "networks", "objectives", "optimization"],
     "methods": ["methods"],
     "running": [
-        "assembly", "callbacks", "checkpointing", "eval_lib", "evaluation", "exporting", "model_files",
-        "model_card", "recipes", "reporting", "run_directory", "signals", "summary_text", "train_lib",
-        "training_loop",
+        "assembly", "callbacks", "checkpointing", "divergence", "eval_lib", "evaluation", "exporting",
+        "model_card", "model_files", "recipes", "reporting", "run_directory", "signals", "summary_text",
+        "train_lib", "training_loop",
     ],
     "command line": [
         "augment_preview", "cli", "compare", "evaluate", "flags_lib", "picture", "selftest", "train",

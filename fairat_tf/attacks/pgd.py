@@ -142,6 +142,19 @@ class PGD:
         nowhere = (points, tf.zeros(tf.shape(labels)))
         return repeat(steps, ascend, nowhere) if steps else nowhere
 
+    def stuck(
+        self, images: tf.Tensor, adversarial: tf.Tensor, seed: rng.Seed, epsilon: Any = None
+    ) -> tf.Tensor:
+        """Returns 1.0 for each example [B] that a call with this seed left at its start: a gradient of 0.
+
+        At a point whose gradient is exactly 0 the attack stays; it then judges the network by noise alone. An
+        example with radius 0 has nowhere to go and counts 0. Costs a random draw, no pass.
+        """
+        start = self.start(images, seed, epsilon)
+        same = tf.reduce_all(adversarial == start, list(range(1, start.shape.rank)))
+        radius = threat.per_example(self.epsilon if epsilon is None else epsilon, images)
+        return tf.cast(same, images.dtype) * tf.cast(tf.reshape(radius, [-1]) > 0, images.dtype)
+
     def _start(self, ball: threat.Ball, seed: rng.Seed) -> tf.Tensor:
         return ball.random_start(seed) if self.random_start else ball.images
 

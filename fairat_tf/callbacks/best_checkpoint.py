@@ -19,15 +19,17 @@ class BestCheckpoint(keras.callbacks.Callback):
     Args:
       path: a `.keras` file; what is there loads with Keras alone and is replaced atomically.
       select: validation metrics joined by "+", without the prefix `val_`; their sum is the score.
+      writes: whether this process writes the file; of several workers only the chief does.
 
     Attributes:
       best: {"score", "epoch"} of the file, or {} before the first; part of a checkpoint's state.
     """
 
-    def __init__(self, path: pathlib.Path, select: str):
+    def __init__(self, path: pathlib.Path, select: str, writes: bool = True):
         super().__init__()
         self._path = path
         self._select = select
+        self._writes = writes
         self.best: dict[str, Any] = {}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -35,7 +37,8 @@ class BestCheckpoint(keras.callbacks.Callback):
         score = self._score(logs or {})
         if self.best and self.best["epoch"] < epoch and score <= self.best["score"]:
             return
-        save_network(self.model.evaluated_network, self._path)
+        if self._writes:
+            save_network(self.model.evaluated_network, self._path)
         self.best = {"score": score, "epoch": epoch}
 
     def _score(self, logs: dict[str, Any]) -> float:

@@ -32,6 +32,8 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Opens the bar."""
         self._began = time.monotonic()
+        if self._bar is not None:  # of an epoch that was given up
+            self._bar.close()
         self._bar = tqdm(
             total=self.params.get("steps"),
             initial=self.first_step,

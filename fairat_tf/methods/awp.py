@@ -27,7 +27,7 @@ from fairat_tf.objectives.classwise import over_replicas
 
 def perturbation(weight: tf.Tensor, gradient: tf.Tensor, gamma: Any) -> tf.Tensor:
     """Returns gamma * ||w|| / (||g|| + 1e-20) * g (Frobenius norms), in the shape of the weight."""
-    return gamma * tf.norm(weight) / (tf.norm(gradient) + 1e-20) * gradient
+    return tf.cast(gamma, weight.dtype) * tf.norm(weight) / (tf.norm(gradient) + 1e-20) * gradient
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ import numpy as np
 import tensorflow as tf
 
 from fairat_tf import config, optimization, rng
-from fairat_tf.methods import awp
+from fairat_tf.methods import awp, moving_statistics
 from fairat_tf.methods import class_weights as weighting
 from fairat_tf.methods.batches import Batch, Examples, plain_examples, unpack
 from fairat_tf.methods.measuring import Measured
@@ -124,15 +124,18 @@ class Method(Measured):
         self.class_weight = self._state("class_weight", (num_classes,), initial=1.0)
         if class_weights:
             self.class_weight.assign(weighting.first(class_weights, num_classes))
+        self._counts_stuck = False  # whether `attacked` counts: the first attack of a training step
         self._add_metrics()
         self.built = True
 
-    def _state(self, name: str, shape: tuple[int, ...], dtype: str = "float32", initial: float = 0.0) -> Any:
-        """Returns a variable that every replica writes alike and that checkpoints hold."""
+    def _state(
+        self, name: str, shape: tuple[int, ...], dtype: str | None = None, initial: float = 0.0
+    ) -> Any:
+        """Returns a variable, equal on every replica, that checkpoints hold; dtype None: Keras' float."""
         return keras.Variable(
             initializer=keras.initializers.Constant(initial),
             shape=shape,
-            dtype=dtype,
+            dtype=dtype or keras.config.floatx(),
             trainable=False,
             synchronization="on_read",
             aggregation="only_first_replica",
@@ -155,7 +158,7 @@ class Method(Measured):
         on_error, on_boundary = self.term_weights(examples, logits, terms)
         loss = on_error * terms.error + on_boundary * self.objective.beta * terms.boundary
         if self.class_weights:
-            loss *= self.of_class(self.class_weight, labels)
+            loss *= tf.cast(self.of_class(self.class_weight, labels), loss.dtype)
         return loss, logits
 
     def forward(self, images: tf.Tensor, examples: Examples) -> tf.Tensor:
@@ -245,6 +248,10 @@ class Method(Measured):
         adversarial = self.attack(
             logits_fn or self.inference, images, labels, seed, epsilon=self.epsilon_for(labels), **own
         )
+        if self._counts_stuck and hasattr(self.attack, "stuck"):
+            stuck = self.attack.stuck(images, adversarial, seed, self.epsilon_for(labels))
+            self.train_zero_gradient.update_state(labels, stuck)
+            self._counts_stuck = False
         return tf.stop_gradient(adversarial)
 
     def of_class(self, values: Any, labels: tf.Tensor) -> tf.Tensor:
@@ -284,11 +291,14 @@ class Method(Measured):
         """Runs one step of training on a batch and returns the training metrics."""
         batch = unpack(data)
         seed = rng.key(self.seed, "train_step", self.optimizer.iterations)
+        self._counts_stuck = True
         examples = self.training_batch(batch, seed)
+        self._counts_stuck = False
         variables = self.training_network.trainable_variables
         with self._perturbed_weights(examples):
             gradients, loss, logits = self._gradients(examples)
         self.optimizer.apply(gradients, variables)
+        moving_statistics.share(moving_statistics.kept_apart_in(self.network))
         if self.ema_network is not None:
             self._update_ema()
         self._update_train_metrics(batch, examples, loss, logits)

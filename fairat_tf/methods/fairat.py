@@ -47,10 +47,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fairat_tf import augment, rng
+from fairat_tf import augment, errors, rng
 from fairat_tf.config import option
 from fairat_tf.methods.base import replicas
-from fairat_tf.methods.batches import Batch, Examples
+from fairat_tf.methods.batches import Batch, Examples, plain_examples
 from fairat_tf.methods.options import WithLoss
 from fairat_tf.methods.views import WithViews
 from fairat_tf.metrics.classwise import ClassMean
@@ -137,34 +137,50 @@ class FairAT(WithViews):
 
     def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
         """Returns the batch with its hard examples augmented (steps 1 to 6 of the module's box)."""
-        images, labels = batch.images, batch.truth
-        attack_seed, size = rng.fold(seed, "attack"), labels.shape[0]
-        adversarial = self.attacked(images, labels, attack_seed) if self._attacks_first else None  # 1
+        images, truth = batch.images, batch.truth
+        attack_seed, size = rng.fold(seed, "attack"), truth.shape[0]
+        adversarial = self.attacked(images, truth, attack_seed) if self._attacks_first else None  # 1
         scores = self.scores(batch, adversarial, attack_seed)  # 2
         chosen = self.chosen(scores, batch.labels, seed)  # 3
         hard = self._augmented(chosen, seed)
         rows_seed = rng.take(rng.fold(seed, "augmentation"), hard.rows, size)
         drawn = self.augmentation.draw(rows_seed, hard.rows.shape[0], tuple(images.shape[1:]))
-        views = self.augmentation.apply(tf.gather(images, hard.rows), drawn)  # 4
-        natural = self._combine(images, views, hard)
+        views, row_truth = self._view(tf.gather(images, hard.rows), drawn), tf.gather(truth, hard.rows)  # 4
         if not self.options.hard_reattack:
-            attacked = self.augmentation.apply(tf.gather(adversarial, hard.rows), drawn)
-            train_on = self._combine(adversarial, attacked, hard)
+            attacked = self._view(tf.gather(adversarial, hard.rows), drawn)
         elif self._attacks_first:
             view_seed = rng.take(rng.fold(seed, "attack the views"), hard.rows, size)
-            attacked = self.attacked(views, tf.gather(labels, hard.rows), view_seed, self.view_logits)  # 5
-            train_on = self._combine(adversarial, attacked, hard)  # 6
+            attacked = self.attacked(views, row_truth, view_seed, self.view_logits)  # 5
         else:
-            train_on = self.attacked(natural, labels, attack_seed)  # one attack on old and new views
+            attacked = None
+        if self.options.hard_combine == "append":
+            row_labels, present = tf.gather(batch.labels, hard.rows), tf.cast(hard.member, tf.float32)
+            behind = self._shared_out([views, attacked, row_labels, row_truth, present], size)
+            return self._with_views_behind(batch, adversarial, behind, chosen, scores)
+        natural = self._replaced(images, views, hard)
+        train_on = (
+            self.attacked(natural, truth, attack_seed)  # one attack on old and new views
+            if attacked is None
+            else self._replaced(adversarial, attacked, hard)  # 6
+        )
+        examples = plain_examples(batch, train_on)
+        return examples._replace(natural=natural, hard=chosen, scores=scores)
+
+    def _with_views_behind(
+        self, batch: Batch, adversarial: tf.Tensor, behind: list[Any], chosen: tf.Tensor, scores: tf.Tensor
+    ) -> Examples:
+        """Returns the batch attacked, and behind it the rows of the views that `_shared_out` returns."""
+        views, attacked, labels, truth, present = behind
+        size = batch.labels.shape[0]
         return Examples(
-            images=train_on,
-            natural=natural,
-            labels=self._appended(batch.labels, tf.gather(batch.labels, hard.rows)),
-            present=self._appended(tf.ones(size), tf.cast(hard.member, tf.float32)),
+            images=tf.concat([adversarial, attacked], 0),
+            natural=tf.concat([batch.images, views], 0),
+            labels=tf.concat([batch.labels, labels], 0),
+            present=tf.concat([tf.ones(size), present], 0),
             hard=chosen,
             scores=scores,
-            soft=None if batch.soft is None else self._appended(labels, tf.gather(labels, hard.rows)),
-            views=self._appended(tf.zeros([size], tf.bool), hard.member),
+            soft=None if batch.soft is None else tf.concat([batch.soft, truth], 0),
+            views=tf.concat([tf.zeros([size], tf.bool), present > 0], 0),
         )
 
     @property
@@ -244,26 +260,50 @@ class FairAT(WithViews):
         rows = tf.math.top_k(tf.cast(chosen, tf.int32), self._most_rows(size)).indices
         return Hard(rows, tf.gather(chosen, rows))
 
+    @property
+    def _fixed_number(self) -> bool:
+        """Whether every batch has the same number of rows to augment."""
+        options = self.options
+        fixed = options.hard_select == "topk" and options.hard_choice in ("hardest", "easiest", "random")
+        return fixed and not options.easy_fraction
+
+    def _shared_out(self, rows: list[Any], size: int) -> list[Any]:
+        """Returns the rows to append (`rows[-1]`: which of them count), all replicas' in equal parts.
+
+        A replica may hold all hard examples of the global batch or none. What fills its rows up would not
+        count in the loss, but BatchNorm would see it, and more of it the more replicas there are.
+        """
+        if replicas() == 1 or not self._fixed_number or self.options.hard_group:
+            return rows
+        total = selection.count_of(self.options.hard_fraction, size * replicas())
+        if total % replicas():
+            raise errors.UsageError(
+                f"hard_combine=append: the {total} hard examples of a batch must be a multiple of the "
+                f"{replicas()} devices; choose another hard_fraction or batch_size"
+            )
+        everyone = [selection.global_scores(values) for values in rows]
+        first = tf.math.top_k(tf.cast(everyone[-1] > 0, tf.int32), total).indices
+        own = selection.local(first, total // replicas())
+        return [tf.gather(values, own) for values in everyone]
+
     def _most_rows(self, size: int) -> int:
         """Returns how many of a replica's rows can be chosen at most: shapes are static."""
         options = self.options
-        fixed = options.hard_select == "topk" and options.hard_choice in ("hardest", "easiest", "random")
-        if not fixed or options.easy_fraction:
+        if not self._fixed_number:
             return size
         if options.hard_group:
             return size // options.hard_group * selection.count_of(options.hard_fraction, options.hard_group)
         return min(size, selection.count_of(options.hard_fraction, size * replicas()))
 
-    def _combine(self, old: tf.Tensor, new: tf.Tensor, hard: Hard) -> tf.Tensor:
-        """Returns the old rows with the members' new ones in their place, or behind them."""
-        if self.options.hard_combine == "append":
-            return tf.concat([old, new], 0)
+    def _view(self, images: tf.Tensor, drawn: Any) -> tf.Tensor:
+        """Returns the images augmented as drawn; augmentation computes in float32."""
+        return tf.cast(self.augmentation.apply(tf.cast(images, tf.float32), drawn), images.dtype)
+
+    def _replaced(self, old: tf.Tensor, new: tf.Tensor, hard: Hard) -> tf.Tensor:
+        """Returns the old rows with the members' new ones in their place."""
         member = tf.reshape(hard.member, [-1, 1, 1, 1])
         updates = tf.where(member, new, tf.gather(old, hard.rows))
         return tf.tensor_scatter_nd_update(old, hard.rows[:, None], updates)
-
-    def _appended(self, old: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        return tf.concat([old, new], 0) if self.options.hard_combine == "append" else old
 
     # ---- state and what is logged ---------------------------------------------------------------------
 
@@ -276,7 +316,7 @@ class FairAT(WithViews):
             self.threshold.assign(self._running_quantile(selection.global_scores(sign * examples.scores)))
         if self.options.hard_score == "memory":
             index = selection.global_scores(batch.index)
-            losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], tf.float32))
+            losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], self.memory.dtype))
             self.memory.assign(tf.tensor_scatter_nd_update(self.memory, index[:, None], losses_now))
 
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
@@ -288,7 +328,8 @@ class FairAT(WithViews):
 
     def observe_validation(self, batch: Batch, logits_fn: Any, right: tf.Tensor) -> None:
         """Augments validation images at random: does the network read the marks of augmentation?"""
-        views = self.augmentation(batch.images, rng.key(self.seed, "leak diagnostic"))
+        views = self.augmentation(tf.cast(batch.images, tf.float32), rng.key(self.seed, "leak diagnostic"))
+        views = tf.cast(views, batch.images.dtype)
         hit = tf.argmax(self.evaluated_view_logits(logits_fn)(views), -1, tf.int32) == batch.labels
         right = tf.cast(right, tf.float32)
         self.augmented_right.update_state(batch.labels, hit, batch.mask * right)

@@ -96,7 +96,7 @@ class FRL(Method):
         multipliers = tf.convert_to_tensor(multipliers)
         by_class = 1.0 / self.num_classes + multipliers - tf.reduce_mean(multipliers)
         weights = self.of_class(by_class, examples.truth)
-        present = selection.global_scores(examples.present)
+        present = tf.cast(selection.global_scores(examples.present), weights.dtype)
         mean = tf.reduce_sum(selection.global_scores(weights) * present) / tf.reduce_sum(present)
         return weights / mean
 

@@ -30,6 +30,8 @@ class Measured(keras.Model):
         view = "robust" if self.adversarial else "clean"
         self.train_loss = ClassMean("loss", self.num_classes)
         self.train_confusion = Confusion(view, self.num_classes)
+        self.train_zero_gradient = ClassMean("zero_gradient", self.num_classes)
+        self.zero_gradient = ClassMean("zero_gradient", self.num_classes)
         self.clean = Confusion("clean", self.num_classes)
         self.robust = Confusion("robust", self.num_classes)
         self.clean_loss = ClassMean("clean_loss", self.num_classes)
@@ -46,6 +48,9 @@ class Measured(keras.Model):
             return network(images, training=False)
 
         adversarial = self.validation_attack(logits_fn, batch.images, batch.labels, seed)
+        if hasattr(self.validation_attack, "stuck"):
+            stuck = self.validation_attack.stuck(batch.images, adversarial, seed)
+            self.zero_gradient.update_state(batch.labels, stuck, batch.mask)
         clean, robust = logits_fn(batch.images), logits_fn(adversarial)
         self.uncertainty.update_state(batch.labels, losses.entropy(clean), batch.mask)
         for logits, confusion, mean in (
@@ -63,12 +68,14 @@ class Measured(keras.Model):
     @property
     def train_metrics(self) -> list[keras.metrics.Metric]:
         """Metrics that `train_step` updates."""
-        return [self.train_loss, self.train_confusion]
+        attacked = [self.train_zero_gradient] if self.adversarial else []
+        return [self.train_loss, self.train_confusion, *attacked]
 
     @property
     def validation_metrics(self) -> list[keras.metrics.Metric]:
         """Metrics that `test_step` updates."""
-        return [self.clean, self.robust, self.clean_loss, self.robust_loss, self.uncertainty]
+        losses_seen = [self.clean_loss, self.robust_loss, self.uncertainty]
+        return [self.clean, self.robust, *losses_seen, self.zero_gradient]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

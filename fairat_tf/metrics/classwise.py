@@ -20,6 +20,10 @@ def _present(values: tf.Tensor, counts: tf.Tensor, absent: float) -> tf.Tensor:
     return tf.where(counts > 0, values, tf.cast(absent, values.dtype))
 
 
+def _weights(mask: Any, labels: tf.Tensor, dtype: Any) -> tf.Tensor:
+    return tf.ones(tf.shape(labels), dtype) if mask is None else tf.cast(mask, dtype)
+
+
 @keras.saving.register_keras_serializable("fairat_tf")
 class Confusion(keras.metrics.Metric):
     """Counts of (true class, predicted class), and the accuracies that follow from them.
@@ -39,7 +43,7 @@ class Confusion(keras.metrics.Metric):
     def update_state(self, labels: tf.Tensor, predictions: tf.Tensor, mask: Any = None) -> None:
         """Adds examples: labels and predictions int [B]; mask [B] weighs them (0 leaves out padding)."""
         cells = tf.cast(labels, tf.int32) * self.num_classes + tf.cast(predictions, tf.int32)
-        weights = tf.ones(tf.shape(cells)) if mask is None else tf.cast(mask, tf.float32)
+        weights = _weights(mask, cells, self.dtype)
         hits = tf.math.unsorted_segment_sum(weights, cells, self.num_classes**2)
         self.counts.assign_add(tf.reshape(hits, (self.num_classes, self.num_classes)))
 
@@ -54,7 +58,7 @@ class Confusion(keras.metrics.Metric):
             tf.reduce_sum(tf.square(accuracy - mean) * present), tf.reduce_sum(present)
         )
         worst = tf.reduce_min(_present(accuracy, total, 2.0))
-        worst = tf.where(worst > 1.0, 0.0, worst)
+        worst = tf.where(worst > 1.0, tf.zeros_like(worst), worst)
         return {
             f"{self.name}_accuracy": tf.math.divide_no_nan(tf.reduce_sum(correct), tf.reduce_sum(total)),
             f"{self.name}_worst_class": worst,
@@ -94,8 +98,8 @@ class ClassMean(keras.metrics.Metric):
 
     def update_state(self, labels: tf.Tensor, values: tf.Tensor, mask: Any = None) -> None:
         """Adds examples: labels int [B], values float [B], mask [B] weighs them."""
-        weights = tf.ones(tf.shape(labels)) if mask is None else tf.cast(mask, tf.float32)
-        labels, values = tf.cast(labels, tf.int32), tf.cast(values, tf.float32)
+        weights = _weights(mask, labels, self.dtype)
+        labels, values = tf.cast(labels, tf.int32), tf.cast(values, self.dtype)
         self.total.assign_add(tf.math.unsorted_segment_sum(values * weights, labels, self.num_classes))
         self.count.assign_add(tf.math.unsorted_segment_sum(weights, labels, self.num_classes))
 

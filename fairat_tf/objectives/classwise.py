@@ -14,7 +14,7 @@ def class_sums(values: tf.Tensor, labels: tf.Tensor, num_classes: int) -> tf.Ten
     With label distributions [B, K] each example counts for every class by its share.
     """
     if labels.dtype.is_floating:
-        shares = tf.reshape(labels, [-1, num_classes] + [1] * (len(values.shape) - 1))
+        shares = tf.reshape(tf.cast(labels, values.dtype), [-1, num_classes] + [1] * (len(values.shape) - 1))
         return tf.reduce_sum(shares * values[:, None], 0)
     return tf.math.unsorted_segment_sum(values, labels, num_classes)
 
@@ -34,4 +34,4 @@ def over_replicas(values: Any) -> Any:
     context: Any = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return values
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.nest.map_structure(tf.identity, values))

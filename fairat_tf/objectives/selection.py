@@ -51,12 +51,12 @@ def in_groups(scores: tf.Tensor, fraction: float, group: int) -> tf.Tensor:
 
 
 def global_scores(scores: tf.Tensor) -> tf.Tensor:
-    """Returns the scores of the global batch, in its order, on every replica."""
+    """Returns the scores (or any values [B, ...]) of the global batch, in its order, on every replica."""
     context: Any = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return scores
-    gathered = context.all_gather(scores, axis=0)
-    return tf.ensure_shape(gathered, [context.num_replicas_in_sync * scores.shape[0]])
+    gathered = context.all_gather(tf.identity(scores), axis=0)  # an argument of the step has no device yet
+    return tf.ensure_shape(gathered, [context.num_replicas_in_sync * scores.shape[0], *scores.shape[1:]])
 
 
 def local(values: tf.Tensor, size: int) -> tf.Tensor:
