@@ -36,6 +36,8 @@ from fairat_tf.methods import class_weights as weighting
 from fairat_tf.methods.batches import Batch, Examples, plain_examples, unpack
 from fairat_tf.methods.measuring import Measured
 from fairat_tf.methods.options import Plain
+from fairat_tf.networks.folding import prepared
+from fairat_tf.networks.training_pass import training_pass
 from fairat_tf.objectives import robust, selection
 
 
@@ -142,8 +144,9 @@ class Method(Measured):
     def per_example_loss(self, examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns (loss [M], logits [M, K] of the examples) of the pass that is differentiated."""
         labels = examples.labels
-        natural = self.network(examples.natural, training=True) if self.objective.needs_natural else None
-        logits = self.network(examples.images, training=True)
+        forward = training_pass(self.network)
+        natural = forward(examples.natural) if self.objective.needs_natural else None
+        logits = forward(examples.images)
         terms = self.objective.terms(logits, natural, labels, self.targets(labels))
         on_error, on_boundary = self.term_weights(examples, logits, terms)
         loss = on_error * terms.error + on_boundary * self.objective.beta * terms.boundary
@@ -218,9 +221,13 @@ class Method(Measured):
         """Returns the epoch, from 0, with which the part of the run after `fraction` of it begins."""
         return int(fraction * self.epochs + 0.5)
 
-    def inference(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the training network's logits, BatchNorm in inference mode."""
-        return self.network(images, training=False)
+    @property
+    def inference(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Images -> the training network's logits, BatchNorm in inference mode, with the weights as they are.
+
+        Taking it prepares the network (`networks.folding`): take it once for all steps of an attack.
+        """
+        return prepared(self.network)
 
     @property
     def evaluated_network(self) -> keras.Model:
