@@ -5,9 +5,10 @@
 
 What a call of the network repeats in every pass is done once: reading the weights, casting them, turning
 BatchNorm's four vectors into one scale and one offset. Where a BatchNorm is the only user of a convolution,
-scale and offset go into its kernel and bias, and where a convolution is the only user of `Normalization`, the
-division by the standard deviation does. Other BatchNorms become one op without a way through float32.
-Layers that are not known here are called as they are, and so is a model that is no graph of layers.
+scale and offset go into its kernel and bias, and where a convolution is the only user of `Normalization`
+(with zeros padded or not), the division by the standard deviation does. Other BatchNorms become one op that
+does not pass through float32. Layers that are not known here are called as they are, and so is a model that
+is no graph of layers.
 
 The weights are those of the moment of the call: prepare again after they have changed. Gradients flow to the
 images alone. In float32 the logits are the network's to about 1e-6 of their size; in bfloat16 kernels are
@@ -48,6 +49,8 @@ def _replacements(graph: Graph) -> dict[Any, Function]:
     factors: dict[Any, tf.Tensor] = {}
     for layer in graph.users:
         user = graph.only_user(layer)
+        if type(user) is keras.layers.ZeroPadding2D and user in graph.users:
+            user = graph.only_user(user)
         if _is_normalization(layer) and user in graph.users and _is_convolution(user):
             replaced[layer], factors[user] = _centred(layer)
     for layer in graph.users:

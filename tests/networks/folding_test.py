@@ -43,7 +43,7 @@ def everything():
     layers = keras.layers
     image = keras.Input(passes.SHAPE)
     x = layers.Normalization(mean=[0.5, 0.4, 0.3], variance=[0.04, 0.09, 0.16])(image)
-    x = layers.ZeroPadding2D(1)(x)  # not folded: the padding stands between
+    x = layers.ZeroPadding2D(1)(x)
     x = layers.Conv2D(6, 3, strides=2, dilation_rate=1)(x)  # with bias
     x = layers.BatchNormalization(scale=False, epsilon=1e-2)(x)
     shared = layers.Conv2D(6, 3, padding="same", activation="tanh")  # twice in the graph: called as it is
