@@ -169,6 +169,9 @@ class Run:
     select: str = option(
         "robust_accuracy+robust_worst_class", "validation metrics whose sum chooses the best epoch"
     )
+    keep_last: int = option(
+        0, "keep the networks of this many last epochs in last/, and evaluate each as the best one", low=0
+    )
     checkpoint_minutes: float = option(10.0, "minutes between checkpoints within an epoch", low=0.0)
     tensorboard: bool = option(True, "write TensorBoard files")
     evaluate: str = option("clean,fgsm,pgd20", "attacks on the test split at the end; empty for none")

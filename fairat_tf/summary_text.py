@@ -24,7 +24,8 @@ from fairat_tf.attacks.pgd import loss_and_gradient
 from fairat_tf.config import Config
 from fairat_tf.objectives import losses
 
-_SAMPLE = 32  # examples with which the time is estimated
+_SAMPLE = 32  # examples with which the time is estimated first
+_QUICK = 0.5  # seconds; where the first estimate of a whole batch is below, it is measured
 
 
 def recipe(config: Config, parts: Parts) -> str:
@@ -59,24 +60,29 @@ def _pixels(value: float) -> str:
 
 
 def estimate(parts: Parts) -> str:
-    """Returns a sentence with the time that training will take, from one timed gradient pass."""
+    """Returns a sentence with the time that training will take, from timed gradient passes."""
     config, method = parts.config, parts.method
-    size = min(_SAMPLE, config.data.batch_size)
-    images = tf.zeros([size, *parts.dataset.image_shape])
-    labels = tf.zeros([size], tf.int32)
+    whole, size = config.data.batch_size, min(_SAMPLE, config.data.batch_size)
 
-    @tf.function(autograph=False)
-    def gradient_pass() -> tf.Tensor:
+    @tf.function(autograph=False, reduce_retracing=True)
+    def gradient_pass(images: tf.Tensor) -> tf.Tensor:
+        labels = tf.zeros(tf.shape(images)[:1], tf.int32)
         return loss_and_gradient(method.inference, losses.cross_entropy, images, labels)[1]
 
-    gradient_pass()
-    began = time.perf_counter()
-    gradient_pass().numpy()
-    one = (time.perf_counter() - began) * config.data.batch_size / size
+    def seconds(examples: int) -> float:
+        images = tf.zeros([examples, *parts.dataset.image_shape])
+        gradient_pass(images)
+        began = time.perf_counter()
+        gradient_pass(images).numpy()
+        return time.perf_counter() - began
+
+    one = seconds(size) * whole / size
+    if one < _QUICK:
+        one = min(seconds(whole) for _ in range(3))
     validation = len(parts.validation_split) / config.data.batch_size * (config.attack.validation_steps + 2)
     epoch = one * (parts.steps * method.passes + validation) / parts.strategy.num_replicas_in_sync
-    whole = epoch * config.optimization.epochs
-    return f"  time       about {_duration(epoch)} an epoch, {_duration(whole)} in all"
+    in_all = epoch * config.optimization.epochs
+    return f"  time       about {_duration(epoch)} an epoch, {_duration(in_all)} in all"
 
 
 def _duration(seconds: float) -> str:

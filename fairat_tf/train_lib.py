@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +34,7 @@ from fairat_tf.callbacks.best_checkpoint import BestCheckpoint, selection_names
 from fairat_tf.callbacks.board import Board, shown
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
 from fairat_tf.callbacks.hard_gallery import HardGallery
+from fairat_tf.callbacks.last_networks import LastNetworks
 from fairat_tf.callbacks.method_hooks import MethodHooks
 from fairat_tf.callbacks.pictures import curves_png
 from fairat_tf.callbacks.progress import Progress
@@ -130,6 +132,7 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, An
     callbacks = [history, MethodHooks(history), progress, RunLog(run, history), best]
     if config.run.tensorboard:
         callbacks += [_board(parts, run, history), HardGallery(run / "tensorboard", _sample_batch(parts))]
+    callbacks.append(LastNetworks(run / "last", config.run.keep_last))
     checkpoints = Checkpoints(run / "checkpoints", method.state)
     if checkpoints.generations() and not config.run.resume:
         raise errors.StorageError(f"{run.path} holds a run already; with --noresume choose another --run_dir")
@@ -206,8 +209,18 @@ def _evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, 
     stop.raise_from_now_on(
         f"the network is trained; evaluate it with the same flags and --run_dir={run.path}"
     )
-    test, model = _sample(parts), model_files.load(run.path)
-    began = time.monotonic()
+    test, began = _sample(parts), time.monotonic()
+    result = _evaluation(parts, test, str(run.path), run / "evaluation")
+    page.write(result, run.path, run=run.path)
+    for network in sorted((run / "last").glob("*.keras")):
+        _evaluation(parts, test, str(network), network.with_suffix(""))
+    print(f"Evaluated {len(test)} test images in {time.monotonic() - began:.0f} s.")
+    return result
+
+
+def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> dict[str, Any]:
+    """Evaluates the network at `path` on the test examples and writes the result into `folder`."""
+    wanted, model = parts.config.run, model_files.load(path)
     result = eval_lib.evaluate(
         model.logits_fn,
         test.images,
@@ -219,11 +232,9 @@ def _evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, 
         batch_size=250,
         seed=wanted.seed,
         progress=True,
-        state_dir=str(run / "evaluation/eval_state"),
+        state_dir=str(folder / "eval_state"),
         model=model.described(),
         dataset={"name": parts.config.data.dataset, "split": "test"},
     )
-    files.write(result, run / "evaluation")
-    page.write(result, run.path, run=run.path)
-    print(f"Evaluated {len(test)} test images in {time.monotonic() - began:.0f} s.")
+    files.write(result, folder)
     return result

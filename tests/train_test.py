@@ -53,6 +53,7 @@ def finished(svhn, tmp_path_factory):
         "--nodownload",
         "--epochs=2",
         "--validation_fraction=0.2",
+        "--keep_last=1",
     ]
     result = run(*words, f"--run_dir={folder}")
     assert result.returncode == 0, result.stderr[-3000:]
@@ -70,10 +71,13 @@ def test_svhn_from_start_to_saved_model_and_tensorboard(finished):
         "best/model.keras",
         "export/saved_model.pb",
         "evaluation/evaluation.json",
+        "last/epoch-0002.keras",
+        "last/epoch-0002/evaluation.json",
         "MODEL_CARD.md",
         "curves.png",
     ):
         assert (folder / name).is_file(), name
+    assert len(list((folder / "last").glob("*.keras"))) == 1
     assert any((folder / "tensorboard").iterdir()) and any((folder / "checkpoints").iterdir())
     assert "fairat on svhn" in stdout and "learning rate" not in stdout
     assert "SGD 0.01 (piecewise)" in stdout and "augmentation none" in stdout  # the recipe of SVHN

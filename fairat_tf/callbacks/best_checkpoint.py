@@ -35,16 +35,21 @@ class BestCheckpoint(keras.callbacks.Callback):
         score = self._score(logs or {})
         if self.best and self.best["epoch"] < epoch and score <= self.best["score"]:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f".writing-{self._path.name}")
-        self.model.evaluated_network.save(temporary)
-        os.replace(temporary, self._path)
-        sync_directory(self._path.parent)
+        save_network(self.model.evaluated_network, self._path)
         self.best = {"score": score, "epoch": epoch}
 
     def _score(self, logs: dict[str, Any]) -> float:
         values = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
         return float(sum(float(values[name]) for name in selection_names(self._select, values)))
+
+
+def save_network(network: keras.Model, path: pathlib.Path) -> None:
+    """Writes a `.keras` file, folder included, atomically: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".writing-{path.name}")
+    network.save(temporary)
+    os.replace(temporary, path)
+    sync_directory(path.parent)
 
 
 def selection_names(select: str, known: Collection[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Compares evaluations on the same examples: models, or methods with several seeds each.
 
-    comparison = compare(load(["fair=runs/a,runs/b", "plain=runs/c,runs/d"]))
+    comparison = compare(load(["fair=runs/a,runs/b", "plain=runs/c,runs/d"]))    # two seeds each
+    load(["fair=runs/a/last/epoch-0109+runs/a/last/epoch-0110", ...])    # the mean of two networks of a run
     comparison["attacks"]["pgd20"]["differences"]["plain"]["worst_class"]      # value, ci95
 
 The first model is the reference; differences are "other minus first". Only examples that every evaluation
@@ -23,16 +24,26 @@ from fairat_tf.reporting import files
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Entry:
-    """One model to compare: its name and the evaluations of its seeds, arrays included."""
+    """One model to compare: its name and, for each seed, the evaluations of its networks, arrays included."""
 
     name: str
-    results: tuple[dict[str, Any], ...]
+    seeds: tuple[tuple[dict[str, Any], ...], ...]
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """All evaluations of the model."""
+        return [result for networks in self.seeds for result in networks]
+
+    def flags(self, attack: str) -> np.ndarray:
+        """Returns the share of each seed's networks that are right, [S, N]; NaN where one does not say."""
+        return np.stack([_mean_flags(networks, attack) for networks in self.seeds])
 
 
 def load(arguments: Sequence[str]) -> list[Entry]:
     """Returns the entries named by `DIR`, `NAME=DIR` or `NAME=DIR,DIR,...` (several seeds).
 
-    DIR is the folder of an evaluation, or a run directory with `evaluation/` in it.
+    DIR is the folder of an evaluation, a run directory with `evaluation/` in it, or a packed result
+    (`files.write_packed`). Several joined by "+" are networks of one training run, which count as their mean.
 
     Raises:
       UsageError: fewer than two, or one name twice.
@@ -53,10 +64,17 @@ def _entry(argument: str) -> Entry:
     name, equals, paths = argument.partition("=")
     folders = (paths if equals else argument).split(",")
     name = name if equals else Path(argument).name or argument
-    return Entry(name, tuple(files.read(_folder(folder), arrays=True) for folder in folders))
+    seeds = (tuple(files.read(_folder(f), arrays=True) for f in folder.split("+")) for folder in folders)
+    return Entry(name, tuple(seeds))
+
+
+def _mean_flags(networks: Sequence[dict[str, Any]], attack: str) -> np.ndarray:
+    flags = np.stack([result["per_example"][f"correct/{attack}"] for result in networks]).astype(np.float64)
+    return np.where(flags < 0, np.nan, flags).mean(axis=0)
 
 
 def _folder(path: str) -> Path:
+    """Returns where the result lies: a run directory's own, otherwise `path` itself."""
     inside = Path(path) / "evaluation"
     return inside if (inside / files.RESULT).is_file() else Path(path)
 
@@ -82,16 +100,21 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
         for a in entries[0].results[0]["attacks"]
         if all(a in r["attacks"] for e in entries for r in e.results)
     ]
-    most = max(len(entry.results) for entry in entries)
+    most = max(len(entry.seeds) for entry in entries)
     notes = ["intervals are over examples" + (" and seeds" if most > 1 else " only: one training run each")]
     notes.append(
         "differences of worst class and gap are bootstrapped: rough where several classes are equally weak"
     )
     if 1 < most < 5:
-        notes.append(f"{most} seeds are few: intervals over seeds are then too narrow")
+        notes.append(f"{most} seeds are few: bootstrapped intervals over seeds are then too narrow")
+    if most > 1 and len({len(entry.seeds) for entry in entries}) == 1:
+        notes.append("t over seeds: paired in the order given, Student's interval of the seeds' differences")
     first = entries[0].results[0]["dataset"]
     return {
-        "models": [{"name": e.name, "seeds": len(e.results)} for e in entries],
+        "models": [
+            {"name": e.name, "seeds": len(e.seeds), "networks": len(e.results) // len(e.seeds)}
+            for e in entries
+        ],
         "reference": entries[0].name,
         "class_names": first["class_names"],
         "dataset": first.get("name"),
@@ -103,9 +126,9 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
 def _attack(entries: Sequence[Entry], attack: str, draws: int, seed: int) -> dict[str, Any]:
     labels = entries[0].results[0]["per_example"]["labels"]
     names = entries[0].results[0]["dataset"]["class_names"]
-    flags = {e.name: np.stack([r["per_example"][f"correct/{attack}"] for r in e.results]) for e in entries}
-    seen = np.all([(own >= 0).all(axis=0) for own in flags.values()], axis=0)
-    labels, flags = labels[seen], {name: own[:, seen] == 1 for name, own in flags.items()}
+    flags = {entry.name: entry.flags(attack) for entry in entries}
+    seen = np.all([np.isfinite(own).all(axis=0) for own in flags.values()], axis=0)
+    labels, flags = labels[seen], {name: own[:, seen] for name, own in flags.items()}
     if not len(labels):
         raise errors.DataError(f"{attack}: no example that every evaluation has")
     resampled = paired.resample(flags, labels, len(names), draws, seed)
@@ -139,11 +162,11 @@ def _model(
 ) -> dict[str, Any]:
     """Returns values and intervals: of one seed those of its evaluation, of several the bootstrap's."""
     bounds = {key: percentile(draws[key]) for key in paired.STATISTICS}
-    if len(flags) == 1:
-        right, total = class_counts(flags[0], labels, len(names))
+    if _one_network(flags):
+        right, total = class_counts(flags[0] == 1, labels, len(names))
         shown = right[total > 0], total[total > 0]
         low, high = wilson(right.sum(), total.sum())
-        bounds = {
+        bounds |= {
             "average": (float(low), float(high)),
             "worst_class": worst_class_interval(*shown),
             "gap": gap_interval(*shown),
@@ -168,6 +191,9 @@ def _difference(
         change = draws[name][key] - draws[reference][key]
         value = float(points[name][key].mean() - points[reference][key].mean())
         row[key] = {"value": value, "ci95": list(percentile(change))}
+        own, base = points[name][key], points[reference][key]
+        if len(own) == len(base) > 1:
+            row[key]["t95"] = list(paired.over_pairs(own - base))
     mean = {
         m: {key: float(points[m][key].mean()) for key in ("average", "worst_class")}
         for m in (name, reference)
@@ -180,16 +206,16 @@ def _difference(
 def _classes(
     own: np.ndarray, base: np.ndarray, own_draws: dict, base_draws: dict, labels: np.ndarray, names: list[str]
 ) -> dict[str, Any]:
-    """Returns the difference of each class; McNemar's test only where both models have one seed."""
+    """Returns the difference of each class; McNemar's test only where both models are one network."""
     rows: dict[str, Any] = {}
-    single = len(own) == len(base) == 1
+    single = _one_network(own) and _one_network(base)
     present = [c for c in range(len(names)) if np.any(labels == c)]
     for c in present:
         a, b = own[:, labels == c], base[:, labels == c]
         change = own_draws["per_class"][:, c] - base_draws["per_class"][:, c]
         row: dict[str, Any] = {"value": float(a.mean() - b.mean()), "ci95": list(percentile(change))}
         if single:
-            better, worse = int((a & ~b).sum()), int((~a & b).sum())
+            better, worse = int((a > b).sum()), int((a < b).sum())
             row |= {"better": better, "worse": worse, "p": paired.mcnemar(better, worse)}
         rows[names[c]] = row
     if single:
@@ -197,6 +223,11 @@ def _classes(
         for row, p in zip(rows.values(), adjusted, strict=True):
             row["p_holm"] = p
     return rows
+
+
+def _one_network(flags: np.ndarray) -> bool:
+    """Returns whether flags [S, N] are those of a single network: one seed, each example right or wrong."""
+    return len(flags) == 1 and bool(np.isin(flags, (0.0, 1.0)).all())
 
 
 def _known(value: float) -> float | None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-STATISTICS = ("average", "worst_class", "gap")
+STATISTICS = ("average", "worst_class", "worst_three", "gap", "nsd")
 
 
 def mcnemar(better: int, worse: int) -> float:
@@ -35,21 +35,39 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def over_pairs(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Returns Student's interval for the mean of paired differences, one of each seed (two or more).
+
+    The seed is the unit: it holds for further training runs on the same test examples, also where seeds are
+    too few for a bootstrap.
+    """
+    values = np.asarray(differences, np.float64)
+    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
 def class_accuracy(flags: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns the accuracy [S, K] of flags bool [S, N] (S seeds); NaN for classes without examples."""
+    """Returns the accuracy [S, K] of flags [S, N] in [0, 1] (S seeds); NaN for classes without examples."""
     total = np.bincount(labels, minlength=num_classes).astype(np.float64)
-    right = np.stack([np.bincount(labels[row.astype(bool)], minlength=num_classes) for row in flags])
+    right = np.stack([np.bincount(labels, weights=row, minlength=num_classes) for row in flags])
     return np.where(total > 0, right / np.maximum(total, 1), np.nan)
 
 
 def statistics(accuracy: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns average, worst_class and gap of class accuracies [..., K]; `weights` [K] sum to 1."""
+    """Returns the `STATISTICS` of class accuracies [..., K]; `weights` [K] sum to 1.
+
+    worst_three is the mean of the three lowest classes, nsd the standard deviation over classes (ddof 0)
+    divided by their mean (0 where all are at 0).
+    """
     known = weights > 0
     a = accuracy[..., known]
+    mean = a.mean(axis=-1)
     return {
         "average": a @ weights[known],
         "worst_class": a.min(axis=-1),
+        "worst_three": np.sort(a, axis=-1)[..., :3].mean(axis=-1),
         "gap": a.max(axis=-1) - a.min(axis=-1),
+        "nsd": np.divide(a.std(axis=-1), mean, out=np.zeros_like(mean), where=mean > 0),
     }
 
 
@@ -67,7 +85,8 @@ def resample(
     intervals hold for new examples and new training runs. Few seeds (under about five) make them too narrow.
 
     Args:
-      flags: model -> bool [S, N], right answers of each of its S seeds.
+      flags: model -> bool [S, N], right answers of each of its S seeds, or the share of a run's networks
+        that are right, in [0, 1].
       labels: int [N].
       num_classes: K.
       draws: bootstrap replicates.

@@ -7,7 +7,7 @@ comparison.write(found, "comparison")       # comparison.md, .csv, .json, .html
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from typing import Any
 from fairat_tf import errors
 from fairat_tf.reporting import charts, files, page
 
-_LABELS = {"average": "average", "worst_class": "worst class", "gap": "gap"}
+_LABELS = {
+    "average": "average",
+    "worst_class": "worst class",
+    "worst_three": "worst three",
+    "gap": "gap",
+    "nsd": "NSD",
+}
 _COLUMNS = ("attack", "model", "quantity", "value", "ci95_low", "ci95_high", "p_holm")
 
 
@@ -42,30 +48,37 @@ def write(found: Mapping[str, Any], directory: str | Path) -> list[Path]:
 
 
 def markdown(found: Mapping[str, Any]) -> str:
-    """Returns the tables: each model under each attack, then the differences to the first, by class."""
+    """Returns the tables: each model under each attack, then the differences to the first, by class.
+
+    All in per cent: accuracies of classes, their gap, their standard deviation divided by their mean (NSD).
+    """
     lines = [f"# Comparison ({found['dataset']})", "", *(f"* {note}" for note in found["notes"])]
     for attack, block in found["attacks"].items():
         lines += ["", f"## {attack} ({block['examples']} examples)", ""]
-        lines += ["| model | average | worst class | gap |", "|---|---|---|---|"]
+        lines += ["| model | " + " | ".join(_LABELS.values()) + " |", "|---|" + "---|" * len(_LABELS)]
         for name, row in block["models"].items():
             lines.append(f"| {_cell(name)} | " + " | ".join(_figure(row[key]) for key in _LABELS) + " |")
         for name, row in block["differences"].items():
-            lines += [
-                "",
-                f"{_cell(name)} minus {_cell(found['reference'])}, in points (rho {_rho(row['rho'])}):",
-                "",
-            ]
-            lines += [
-                "| | difference | 95 % interval | better / worse | p (McNemar, Holm) |",
-                "|---|---|---|---|---|",
-            ]
-            for key, label in _LABELS.items():
-                lines.append(f"| **{label}** | {_points(row[key])} | | |")
-            for label, own in row["per_class"].items():
-                counts = f"{own['better']} / {own['worse']}" if "better" in own else ""
-                p = f"{own['p_holm']:.3g}" if "p_holm" in own else ""
-                lines.append(f"| {_cell(label)} | {_points(own)} | {counts} | {p} |")
+            title = f"{_cell(name)} minus {_cell(found['reference'])}, in points (rho {_rho(row['rho'])}):"
+            lines += ["", title, "", *_differences(row)]
     return "\n".join(lines) + "\n"
+
+
+def _differences(row: Mapping[str, Any]) -> list[str]:
+    """Returns the table of differences: with McNemar's test of one run each, or t over the seeds."""
+    seeds = "t95" in row["average"]
+    last = "95 % interval, t over seeds" if seeds else "better / worse | p (McNemar, Holm)"
+    lines = [
+        f"| | difference | 95 % interval | {last} |",
+        "|---|---|---|" + ("---|" if seeds else "---|---|"),
+    ]
+    for key, label in _LABELS.items():
+        lines.append(f"| **{label}** | {_points(row[key])} | {_range(row[key]['t95']) if seeds else '|'} |")
+    for label, own in row["per_class"].items():
+        counts = f"{own['better']} / {own['worse']}" if "better" in own else ""
+        p = f"{own['p_holm']:.3g}" if "p_holm" in own else ""
+        lines.append(f"| {_cell(label)} | {_points(own)} | " + ("|" if seeds else f"{counts} | {p} |"))
+    return lines
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -137,8 +150,11 @@ def _figure(row: Mapping[str, Any]) -> str:
 
 
 def _points(row: Mapping[str, Any]) -> str:
-    low, high = row["ci95"]
-    return f"{100 * row['value']:+.1f} | {100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{100 * row['value']:+.1f} | {_range(row['ci95'])}"
+
+
+def _range(bounds: Sequence[float]) -> str:
+    return f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}"
 
 
 def _rho(value: float | None) -> str:

@@ -54,11 +54,49 @@ def test_intervals_hold_the_difference(pair):
     assert 0 < low < row["average"]["value"] < high < 0.2
 
 
+def test_networks_of_one_run_are_joined_by_plus_and_count_as_their_mean(tmp_path):
+    folders = [_write(tmp_path / name, flags) for name, flags in (("x", BASE), ("y", BETTER))]
+    arguments = [f"base={folders[0]}", f"mean={folders[0]}+{folders[1]}"]
+    found = comparing.compare(comparing.load(arguments), draws=200)
+    assert found["models"][1] == {"name": "mean", "seeds": 1, "networks": 2}
+    row = found["attacks"]["pgd20"]["differences"]["mean"]
+    assert row["average"]["value"] == pytest.approx((BETTER & ~BASE).sum() / 300 / 2)
+    assert "p" not in row["per_class"]["d"]  # McNemar's test needs right or wrong
+    low, high = found["attacks"]["pgd20"]["models"]["mean"]["average"]["ci95"]
+    assert low < (BASE.mean() + BETTER.mean()) / 2 < high
+
+
+def test_a_packed_result_compares_like_its_folder(pair, tmp_path):
+    packed = []
+    for argument in pair:
+        name, _, folder = argument.partition("=")
+        files.write_packed(files.read(folder, arrays=True), tmp_path / f"{name}.json")
+        packed.append(f"{name}={tmp_path / name}.json")
+    assert (tmp_path / "base.json").stat().st_size < 30_000
+    assert "packed" not in files.read(tmp_path / "base.json")
+    one, other = (comparing.compare(comparing.load(arguments), draws=100) for arguments in (pair, packed))
+    assert one == other
+
+
+def test_pairs_of_seeds_get_an_interval_over_seeds(tmp_path):
+    folders = {}
+    for s in range(3):
+        worse = BASE & (np.arange(300) % 7 != s)
+        folders[s] = [_write(tmp_path / f"{kind}{s}", own) for kind, own in (("x", BASE), ("y", worse))]
+    arguments = [f"{name}=" + ",".join(folders[s][i] for s in range(3)) for i, name in enumerate(("a", "b"))]
+    found = comparing.compare(comparing.load(arguments), draws=100)
+    row = found["attacks"]["pgd20"]["differences"]["b"]["average"]
+    lost = [-(BASE & (np.arange(300) % 7 == s)).mean() for s in range(3)]
+    half = 4.302653 * np.std(lost, ddof=1) / np.sqrt(3)  # quantile of Student's t with 2 degrees of freedom
+    assert row["t95"] == pytest.approx([np.mean(lost) - half, np.mean(lost) + half])
+    assert "t over seeds" in comparison.markdown(found)
+
+
 def test_seeds_are_joined_by_commas(tmp_path):
     seeds = [_write(tmp_path / str(s), np.roll(BASE, s) & (np.arange(300) % 7 != s)) for s in range(3)]
     arguments = [f"base={seeds[0]},{seeds[1]}", f"fair={seeds[2]}"]
     found = comparing.compare(comparing.load(arguments), draws=200)
-    assert found["models"][0] == {"name": "base", "seeds": 2}
+    assert found["models"][0] == {"name": "base", "seeds": 2, "networks": 1}
     assert found["attacks"]["pgd20"]["models"]["base"]["average"]["sd_over_seeds"] is not None
     assert "p" not in found["attacks"]["pgd20"]["differences"]["fair"]["per_class"]["d"]
     assert any("few" in note for note in found["notes"])

@@ -32,6 +32,19 @@ def test_class_accuracy_and_statistics_by_loop():
     found = paired.statistics(accuracy, np.bincount(labels, minlength=4) / 50)
     np.testing.assert_allclose(found["average"], flags.mean(axis=1))
     np.testing.assert_allclose(found["gap"], accuracy.max(axis=1) - accuracy.min(axis=1))
+    for s in range(3):
+        assert found["worst_three"][s] == pytest.approx(sum(sorted(accuracy[s])[:3]) / 3)
+        assert found["nsd"][s] == pytest.approx(np.sqrt(np.var(accuracy[s])) / (accuracy[s].sum() / 4))
+
+
+def test_nsd_of_classes_that_are_all_at_0_is_0_and_absent_classes_do_not_count():
+    found = paired.statistics(np.array([[0.0, 0.0, np.nan]]), np.array([0.5, 0.5, 0.0]))
+    assert found["nsd"] == found["worst_three"] == 0.0
+
+
+def test_flags_may_be_shares_of_several_networks():
+    labels, shares = np.array([0, 0, 1, 1]), np.array([[0.2, 0.4, 1.0, 0.0]])
+    np.testing.assert_allclose(paired.class_accuracy(shares, labels, 2), [[0.3, 0.5]])
 
 
 def test_equal_models_differ_by_exactly_nothing():
@@ -63,6 +76,12 @@ def test_paired_bootstrap_covers_the_true_difference():
         low, high = percentile(draws["b"]["average"] - draws["a"]["average"])
         held.append(low <= 0.1 <= high)
     assert np.mean(held) >= 0.95 - 0.06
+
+
+def test_the_interval_over_pairs_is_that_of_the_t_test():
+    differences = np.array([0.03, -0.01, 0.02, 0.05, 0.0])
+    expected = stats.ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    assert paired.over_pairs(differences) == pytest.approx(tuple(expected))
 
 
 def test_seeds_are_resampled_too():

@@ -34,6 +34,12 @@ def tf_cnn(weights: dict[str, Any], dtype: str = "float32") -> Any:
     return logits_fn
 
 
+def coarse_cnn(weights: dict[str, Any]) -> Any:
+    """Returns logits_fn of the small network in bfloat16, image and logits included, for the search."""
+    network = tf_cnn(weights, "bfloat16")
+    return lambda images: tf.cast(network(tf.cast(images, tf.bfloat16)), tf.float32)
+
+
 def data(flags: argparse.Namespace, size: int = SIZE) -> dict[str, np.ndarray]:
     """Returns 6,000 training and 1,000 test images of CIFAR-10, float32 [N, size, size, 3] in [0, 1]."""
     kept = flags.work / "images.npz"

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from agreement.networks import cnn_weights, data, tf_cnn, train
+from agreement.networks import cnn_weights, coarse_cnn, data, tf_cnn, train
 from agreement.stages import ask_official, asked
 
 from fairat_tf import attacks, networks, objectives, rng
@@ -17,68 +17,55 @@ from fairat_tf.attacks.pgd import loss_and_gradient
 
 
 def suite(flags: argparse.Namespace) -> list[dict]:
-    """The whole suite in float32: joint flags, average and worst class, on 1,000 examples."""
-
+    """The whole suite on 1,000 examples: joint flags, average and worst class, with either search."""
     rows = []
     for name, radii in asked(flags):
         weights, images = cnn_weights(flags, name), data(flags)
         x, y = images["test_x"][: flags.suite_examples], images["test_y"][: flags.suite_examples]
         for norm in flags.norms.split(","):
-            epsilon = radii[norm]
-            began = time.monotonic()
-            result = attacks.get("autoattack")(epsilon=epsilon, norm=norm).run(
-                tf_cnn(weights), x, y, rng.key(0, "agreement"), batch_size=250
-            )
-            seconds = time.monotonic() - began
-            log = str(flags.work / "suite.log")
-            other = ask_official(
-                flags,
-                "suite",
-                weights,
-                {"images": x, "labels": y},
-                norm=norm,
-                epsilon=epsilon,
-                seed=0,
-                batch_size=250,
-                log=log,
-            )
+            facts = {"network": name, "norm": norm, "epsilon": radii[norm], "examples": len(y)}
+            official = _official_suite(flags, weights, x, y, norm, radii[norm], seed=0)
             itself = None
             if flags.repeat:
-                again = ask_official(
-                    flags,
-                    "suite",
-                    weights,
-                    {"images": x, "labels": y},
-                    norm=norm,
-                    epsilon=epsilon,
-                    seed=1,
-                    batch_size=250,
-                    log=log + ".again",
+                again = _official_suite(flags, weights, x, y, norm, radii[norm], seed=1)
+                itself = _equal(again["robust"], official["robust"])
+            for search, search_fn in {"float32": None, "bfloat16": coarse_cnn(weights)}.items():
+                result = attacks.get("autoattack")(epsilon=radii[norm], norm=norm).run(
+                    tf_cnn(weights), x, y, rng.key(0, "agreement"), batch_size=250, search_fn=search_fn
                 )
-                itself = 100 * float((again["robust"] == other["robust"]).mean())
-            classes = [
-                np.array([f[y == c].mean() for c in range(10)]) for f in (result.robust, other["robust"])
-            ]
-            rows.append(
-                {
-                    "network": name,
-                    "norm": norm,
-                    "epsilon": epsilon,
-                    "examples": len(y),
-                    "after": {k: round(100 * v, 2) for k, v in result.after.items()},
-                    "official after": official_log(log),
-                    "robust": 100 * float(result.robust.mean()),
-                    "official robust": 100 * float(other["robust"].mean()),
-                    "equal flags": 100 * float((result.robust == other["robust"]).mean()),
-                    "official against itself, other seed": itself,
-                    "worst class": 100 * float(classes[0].min()),
-                    "official worst class": 100 * float(classes[1].min()),
-                    "seconds": seconds,
-                    "official seconds": float(other["seconds"]),
-                }
-            )
-            print(rows[-1], flush=True)
+                rows.append({**facts, "search": search, **_agreement(result, official, y)})
+                rows[-1]["official against itself, other seed"] = itself
+                print(rows[-1], flush=True)
     return rows
+
+
+def _official_suite(
+    flags: argparse.Namespace, weights: dict, x: Any, y: Any, norm: str, epsilon: float, seed: int
+) -> dict[str, Any]:
+    log = flags.work / f"suite-{seed}.log"
+    options = {"norm": norm, "epsilon": epsilon, "seed": seed, "batch_size": 250, "log": str(log)}
+    other = ask_official(flags, "suite", weights, {"images": x, "labels": y}, **options)
+    return {**other, "after": official_log(str(log))}
+
+
+def _agreement(result: Any, official: dict[str, Any], labels: np.ndarray) -> dict[str, Any]:
+    worst = [
+        100 * float(min(robust[labels == c].mean() for c in range(10)))
+        for robust in (result.robust, official["robust"])
+    ]
+    return {
+        "after": {k: round(100 * v, 2) for k, v in result.after.items()},
+        "official after": official["after"],
+        "robust": 100 * float(result.robust.mean()),
+        "official robust": 100 * float(official["robust"].mean()),
+        "equal flags": _equal(result.robust, official["robust"]),
+        "worst class": worst[0],
+        "official worst class": worst[1],
+    }
+
+
+def _equal(robust: np.ndarray, other: np.ndarray) -> float:
+    return 100 * float((robust == other).mean())
 
 
 def timing(flags: argparse.Namespace) -> list[dict]:

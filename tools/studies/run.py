@@ -1,0 +1,211 @@
+"""Runs a study: variants of a training run, each with several seeds, and one table of all.
+
+    ./tools/study tools/studies/methods_small.toml --data_dir=DIR --work=runs/methods_small
+
+A study is a TOML file:
+
+    reference = "pgd_at"                                  # what the others are compared with
+    seeds = [0, 1]
+    flags = ["--flagfile=flags/cifar10_small.flags"]      # of every run
+    attacks = ["clean", "pgd20"]                          # columns of the table
+    networks = "best"                                     # or "last": the mean of what --keep_last keeps
+
+    [variants]
+    pgd_at = ["--method=pgd_at"]
+    frl = ["--method=frl", "--init_from={pgd_at}"]        # the run of another variant, with the same seed
+
+Every variant of the first seed is trained first, then the second seed. A run lies in WORK/VARIANT-SEED and
+is resumed by the same command; one that has its evaluation is left alone. With --keep=FOLDER the results of
+every finished run are kept there in one small file, and a run that is there already is not made again. A run
+that diverges (exit code 6) is named below the table and does not stop the others; any other failure ends the
+study with its exit code.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from fairat_tf import errors  # noqa: E402
+
+_FIELDS = {"reference", "seeds", "flags", "attacks", "networks", "variants"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a study file says; `variants` maps a name to the flags that make it differ."""
+
+    reference: str
+    seeds: tuple[int, ...]
+    flags: tuple[str, ...]
+    attacks: tuple[str, ...]
+    networks: str
+    variants: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Study":
+        """Returns the study of a TOML file.
+
+        Raises:
+          UsageError: no such file, not TOML, or a field missing, unknown or wrong.
+        """
+        try:
+            found = tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise errors.UsageError(f"{path} cannot be read as a study: {error}") from error
+        if set(found) != _FIELDS:
+            raise errors.UsageError(f"{path}: expected {sorted(_FIELDS)}, received {sorted(found)}")
+        variants = {name: tuple(flags) for name, flags in found.pop("variants").items()}
+        texts = {name: found.pop(name) for name in ("reference", "networks")}
+        study = cls(**texts, variants=variants, **{k: tuple(v) for k, v in found.items()})
+        if study.reference not in variants or not study.seeds or study.networks not in ("best", "last"):
+            raise errors.UsageError(
+                f"{path}: reference must be one of the variants, seeds not empty, networks best or last"
+            )
+        return study
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Trains what is missing in `work`; `extra` are flags of this machine, such as --data_dir."""
+
+    study: Study
+    work: Path
+    extra: tuple[str, ...] = ()
+    keep: Path | None = None
+
+    def folder(self, variant: str, seed: int) -> Path:
+        """Returns the run directory of a variant and seed."""
+        return self.work / f"{variant}-{seed}"
+
+    def command(self, variant: str, seed: int) -> list[str]:
+        """Returns the training command of a variant and seed."""
+        others = {name: str(self.folder(name, seed)) for name in self.study.variants}
+        own = [flag.format(**others) for flag in self.study.variants[variant]]
+        where = [f"--seed={seed}", f"--run_dir={self.folder(variant, seed)}"]
+        return [sys.executable, "-m", "fairat_tf.train", *self.study.flags, *own, *self.extra, *where]
+
+    def results(self, variant: str, seed: int) -> list[Path]:
+        """Returns where the run's evaluations lie: the kept files, or its own folders; [] if unfinished."""
+        kept = sorted(self.keep.glob(f"{variant}-{seed}.*.json")) if self.keep else []
+        run = self.folder(variant, seed)
+        if kept or not (run / "MODEL_CARD.md").is_file():
+            return kept
+        if self.study.networks == "best":
+            return [run / "evaluation"]
+        return sorted(path for path in (run / "last").iterdir() if path.is_dir())
+
+    def diverged(self, variant: str, seed: int) -> Path:
+        """Returns the file that says that the run diverged."""
+        return self.folder(variant, seed) / "DIVERGED"
+
+    def run(self) -> None:
+        """Trains every variant with every seed.
+
+        Raises:
+          CommandError: a run failed; it has the run's exit code.
+        """
+        for seed in self.study.seeds:
+            for variant in self.study.variants:
+                if not self.results(variant, seed) and not self.diverged(variant, seed).exists():
+                    self._train(variant, seed)
+                    self._keep(variant, seed)
+
+    def _train(self, variant: str, seed: int) -> None:
+        print(f"\n== {variant}, seed {seed}", flush=True)
+        code = subprocess.run(self.command(variant, seed), cwd=ROOT, check=False).returncode
+        if code == errors.Diverged.exit_code:
+            self.diverged(variant, seed).touch()
+        elif code:
+            failure = errors.CommandError(f"{variant}, seed {seed}: training ended with exit code {code}")
+            failure.exit_code = code if code > 0 else errors.Interrupted.exit_code
+            raise failure
+
+    def _keep(self, variant: str, seed: int) -> None:
+        from fairat_tf.reporting import files
+
+        if self.keep:
+            self.keep.mkdir(parents=True, exist_ok=True)
+            for path in self.results(variant, seed):
+                name = f"{variant}-{seed}.{path.name}.json"
+                files.write_packed(files.read(path, arrays=True), self.keep / name)
+            log = self.folder(variant, seed) / "metrics.jsonl"
+            shutil.copy(log, self.keep / f"{variant}-{seed}.jsonl")
+
+    def entries(self) -> list[str]:
+        """Returns the arguments of `fairat_tf.compare`: the reference first, each with its finished seeds."""
+        names = [self.study.reference, *(n for n in self.study.variants if n != self.study.reference)]
+        found = {n: [self.results(n, seed) for seed in self.study.seeds] for n in names}
+        joined = {n: ["+".join(map(str, paths)) for paths in seeds if paths] for n, seeds in found.items()}
+        return [f"{name}={','.join(seeds)}" for name, seeds in joined.items() if seeds]
+
+
+def summary(study: Study, found: dict[str, Any], diverged: Sequence[str]) -> str:
+    """Returns the Markdown table of a comparison (`evaluation.comparing.compare`): a row for each variant."""
+    heads = [f"{attack}: {column}" for attack in study.attacks for column in ("average", "worst class")]
+    last = study.attacks[-1]
+    heads += [f"{last}, minus {study.reference}: average", "worst class"]
+    lines = ["| variant | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
+    for name in found["attacks"][last]["models"]:
+        rows = [found["attacks"][attack]["models"][name] for attack in study.attacks]
+        cells = [_interval(row[key]) for row in rows for key in ("average", "worst_class")]
+        change = found["attacks"][last]["differences"].get(name)
+        cells += [_interval(change[key], "+") if change else "" for key in ("average", "worst_class")]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    notes = [f"* {note}" for note in found["notes"]]
+    notes += [f"* {name}: diverged, not in the table" for name in diverged]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def _interval(row: dict[str, Any], sign: str = "") -> str:
+    low, high = (f"{100 * bound:{sign}.1f}" for bound in row["ci95"])
+    return f"{100 * row['value']:{sign}.1f} ({low} to {high})"
+
+
+def _report(runner: Runner) -> str:
+    from fairat_tf.evaluation import comparing
+    from fairat_tf.reporting import comparison
+
+    found = comparing.compare(comparing.load(runner.entries()))
+    comparison.write(found, runner.work / "comparison")
+    diverged = [p.parent.name for p in sorted(runner.work.glob("*/DIVERGED"))]
+    text = summary(runner.study, found, diverged)
+    for folder in filter(None, (runner.work, runner.keep)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.md").write_text(text)
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Other flags (--data_dir=DIR, --noresume, ...) go to every training run.",
+    )
+    parser.add_argument("study", type=Path, help="the TOML file")
+    parser.add_argument("--work", type=Path, required=True, help="where runs and tables go")
+    parser.add_argument("--keep", type=Path, help="keep results and logs in this folder")
+    parser.add_argument("--table_only", action="store_true", help="train nothing; table of what is there")
+    given, extra = parser.parse_known_args(argv)
+    try:
+        runner = Runner(Study.read(given.study), given.work.absolute(), tuple(extra), given.keep)
+        if not given.table_only:
+            runner.run()
+        print("\n" + _report(runner))
+    except errors.CommandError as error:
+        print(f"study: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
