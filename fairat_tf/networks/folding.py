@@ -80,6 +80,7 @@ def is_batch_norm(layer: Any) -> bool:
         and layer.axis in (-1, 3)
         and len(layer.input.shape) == 4
         and not layer.renorm
+        and layer.activity_regularizer is None
         and layer.compute_dtype != "float64"
     )
 
