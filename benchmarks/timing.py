@@ -102,13 +102,13 @@ def measure(workers: Workers, cases: list[Case], rounds: int, warm_up: int = 1) 
     return timings
 
 
-def peak_memory(workers: Workers, case: Case) -> float:
-    """Returns the largest resident size in MiB of a process that runs the case twice and nothing else."""
+def peak_memory(workers: Workers, case: Case) -> str:
+    """Returns the largest resident size in MiB of a process that runs the case twice, or an error."""
     workers.stop()
     answer = workers.ask(case.side, make=dataclasses.asdict(case))
-    if "made" not in answer:
-        return float("nan")
-    workers.ask(case.side, run=answer["made"])
-    peak = workers.ask(case.side, memory=0)["peak"] / 2**20
+    if "made" in answer:
+        answer = workers.ask(case.side, run=answer["made"])
+    if "error" not in answer:
+        answer = workers.ask(case.side, memory=0)
     workers.stop()
-    return peak
+    return f"{answer['peak'] / 2**20:.0f}" if "peak" in answer else answer["error"]
