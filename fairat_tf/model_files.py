@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from fairat_tf import errors
 from fairat_tf.evaluation import saved_model_scan
+from fairat_tf.networks.folding import prepared
 
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
 OUTPUTS = ("logits", "softmax")
@@ -176,7 +177,7 @@ def _from_keras_model(model: Any, kind: str, sha256: str | None) -> Model:
     if isinstance(shape, (list, dict)):
         raise errors.UsageError(f"expected a model with one input, got {len(shape)}")
     return Model(
-        logits_fn=lambda images: tf.cast(model(images, training=False), tf.float32),
+        logits_fn=_logits_of(model),
         path="",
         kind=kind,
         sha256=sha256 or _weights_digest(model),
@@ -184,6 +185,12 @@ def _from_keras_model(model: Any, kind: str, sha256: str | None) -> Model:
         image_shape=tuple(shape[1:]) if shape else None,
         keras_model=model,
     )
+
+
+def _logits_of(model: Any) -> LogitsFn:
+    """Returns the model in inference mode, prepared once (`networks.folding`): its weights do not change."""
+    function = prepared(model)
+    return lambda images: tf.cast(function(images), tf.float32)
 
 
 def _from_saved_model(path: Path, endpoint: str, trust: bool) -> Model:
@@ -232,7 +239,7 @@ def _without_softmax(model: Model) -> Model:
         note = "the last softmax was left out to get logits"
         return dataclasses.replace(
             model,
-            logits_fn=lambda images: tf.cast(bare(images, training=False), tf.float32),
+            logits_fn=_logits_of(bare),
             notes=(*model.notes, note),
         )
     inner = model.logits_fn

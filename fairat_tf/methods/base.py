@@ -41,6 +41,8 @@ from fairat_tf.methods import class_weights as weighting
 from fairat_tf.methods.batches import Batch, Examples, plain_examples, unpack
 from fairat_tf.methods.measuring import Measured
 from fairat_tf.methods.options import Plain
+from fairat_tf.networks.folding import prepared
+from fairat_tf.networks.training_pass import training_pass
 from fairat_tf.objectives import robust, selection
 from fairat_tf.objectives.classwise import class_values
 
@@ -163,7 +165,7 @@ class Method(Measured):
 
     def forward(self, images: tf.Tensor, examples: Examples) -> tf.Tensor:
         """Returns the logits [M, K] of `images`, the examples' own or natural, in training mode."""
-        return self.network(images, training=True)
+        return training_pass(self.network)(images)
 
     def term_weights(self, examples: Examples, logits: tf.Tensor, terms: robust.Terms) -> tuple[Any, Any]:
         """Returns the weights of error and boundary term, [M] or floats; do not let gradients through."""
@@ -265,9 +267,13 @@ class Method(Measured):
         """Returns the epoch, from 0, with which the part of the run after `fraction` of it begins."""
         return int(fraction * self.epochs + 0.5)
 
-    def inference(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the training network's logits, BatchNorm in inference mode."""
-        return self.network(images, training=False)
+    @property
+    def inference(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Images -> the training network's logits, BatchNorm in inference mode, with the weights as they are.
+
+        Taking it prepares the network (`networks.folding`): take it once for all steps of an attack.
+        """
+        return prepared(self.network)
 
     @property
     def training_network(self) -> keras.Model:

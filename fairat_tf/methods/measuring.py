@@ -14,6 +14,7 @@ from fairat_tf import rng
 from fairat_tf.attacks.pgd import misclassified
 from fairat_tf.methods.batches import Batch, unpack
 from fairat_tf.metrics.classwise import ClassMean, Confusion
+from fairat_tf.networks.folding import prepared
 from fairat_tf.objectives import losses
 
 
@@ -41,12 +42,8 @@ class Measured(keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Runs one step of validation, clean and attacked, and returns the validation metrics."""
         batch = unpack(data)
-        network = self.evaluated_network
+        logits_fn = prepared(self.evaluated_network)
         seed = rng.key(self.seed, "validation")
-
-        def logits_fn(images: tf.Tensor) -> tf.Tensor:
-            return network(images, training=False)
-
         adversarial = self.validation_attack(logits_fn, batch.images, batch.labels, seed)
         if hasattr(self.validation_attack, "stuck"):
             stuck = self.validation_attack.stuck(batch.images, adversarial, seed)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 Array: TypeAlias = np.ndarray
 
@@ -42,7 +42,7 @@ def wilson(correct: Any, total: Any, confidence: float = 0.95) -> tuple[Array, A
 def exact_lower(correct: Any, total: Any, confidence: float = 0.95) -> Array:
     """Returns the one-sided Clopper-Pearson lower bound: at most the true value with >= `confidence`."""
     correct, total = _counts(correct, total, confidence)
-    low = stats.beta.ppf(1.0 - confidence, np.maximum(correct, 1.0), total - correct + 1.0)
+    low = special.betaincinv(np.maximum(correct, 1.0), total - correct + 1.0, 1.0 - confidence)
     return np.where(correct == 0, 0.0, low)
 
 
