@@ -126,7 +126,6 @@ class Method(Measured):
         self.class_weight = self._state("class_weight", (num_classes,), initial=1.0)
         if class_weights:
             self.class_weight.assign(weighting.first(class_weights, num_classes))
-        self._counts_stuck = False  # whether `attacked` counts: the first attack of a training step
         self._add_metrics()
         self.built = True
 
@@ -250,10 +249,7 @@ class Method(Measured):
         adversarial = self.attack(
             logits_fn or self.inference, images, labels, seed, epsilon=self.epsilon_for(labels), **own
         )
-        if self._counts_stuck and hasattr(self.attack, "stuck"):
-            stuck = self.attack.stuck(images, adversarial, seed, self.epsilon_for(labels))
-            self.train_zero_gradient.update_state(labels, stuck)
-            self._counts_stuck = False
+        self.count_stuck(images, adversarial, labels, seed, self.epsilon_for(labels))
         return tf.stop_gradient(adversarial)
 
     def of_class(self, values: Any, labels: tf.Tensor) -> tf.Tensor:
@@ -304,7 +300,7 @@ class Method(Measured):
         with self._perturbed_weights(examples):
             gradients, loss, logits = self._gradients(examples)
         self.optimizer.apply(gradients, variables)
-        moving_statistics.share(moving_statistics.kept_apart_in(self.network))
+        moving_statistics.share(moving_statistics.kept_apart_in(self.training_network))
         if self.ema_network is not None:
             self._update_ema()
         self._update_train_metrics(batch, examples, loss, logits)
@@ -342,14 +338,6 @@ class Method(Measured):
     def average_decay(self) -> tf.Tensor:
         """Returns the decay of the moving average in this step, scalar."""
         return optimization.ema_decay(self.ema_decay, self.optimizer.iterations)
-
-    def _update_train_metrics(
-        self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor
-    ) -> None:
-        size = tf.shape(batch.labels)[0]
-        predictions = tf.argmax(logits[:size], -1, tf.int32)
-        self.train_loss.update_state(examples.labels, loss, examples.present)
-        self.train_confusion.update_state(batch.labels, predictions)
 
 
 def copy_of(network: keras.Model) -> keras.Model:

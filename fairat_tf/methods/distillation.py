@@ -85,6 +85,7 @@ class Distilled(Method):
         guide = self.guide_of(batch.images)
         loss, seed = self.attack_loss(guide, batch.truth), rng.fold(seed, "attack")
         adversarial = self.attack(self.inference, batch.images, batch.truth, seed, loss=loss)
+        self.count_stuck(batch.images, adversarial, batch.truth, seed)
         return plain_examples(batch, tf.stop_gradient(adversarial))._replace(guide=guide)
 
     def per_example_loss(self, examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:

@@ -83,9 +83,11 @@ class FairARD(Distilled):
         """Returns every example attacked; `scores` are the points on the way that were still right."""
         guide, attack = self.guide_of(batch.images), self.attack
         images, labels = batch.images, batch.labels
-        start = attack.start(images, rng.fold(seed, "attack"))
+        attack_seed = rng.fold(seed, "attack")
+        start = attack.start(images, attack_seed)
         loss = self.attack_loss(guide, labels)
         points, survived = attack.walk(self.inference, start, images, labels, attack.steps, loss=loss)
+        self.count_stuck(images, points, labels, attack_seed)
         examples = plain_examples(batch, tf.stop_gradient(points))
         return examples._replace(guide=guide, scores=survived)
 

@@ -56,18 +56,11 @@ from fairat_tf.methods.views import WithViews
 from fairat_tf.metrics.classwise import ClassMean
 from fairat_tf.objectives import losses, selection
 
-
-def _excess(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns the cross-entropy [B] above the least that the labels allow."""
-    above = losses.label_entropy(labels) if labels.dtype.is_floating else 0.0
-    return losses.cross_entropy(logits, labels) - above
-
-
 # hard_score -> (the view that is scored, the score of its logits)
 _SCORES = {
-    "adv": ("adversarial", _excess),
-    "natural": ("natural", _excess),
-    "start": ("start", _excess),
+    "adv": ("adversarial", losses.excess_cross_entropy),
+    "natural": ("natural", losses.excess_cross_entropy),
+    "start": ("start", losses.excess_cross_entropy),
     "entropy": ("natural", lambda logits, labels: losses.entropy(logits)),
     "margin": ("natural", lambda logits, labels: losses.top_two_gap(logits)),
 }

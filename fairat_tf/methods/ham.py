@@ -59,14 +59,16 @@ class HAM(Method):
     def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
         """Returns all examples attacked; those to leave out are not `present`."""
         images, labels, attack = batch.images, batch.labels, self.attack
-        first = min(self.options.ham_classify_step, attack.steps - 1)
+        first, logits_fn = min(self.options.ham_classify_step, attack.steps - 1), self.inference
 
         def walk(points: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor]:
-            return attack.walk(self.inference, points, images, labels, steps)
+            return attack.walk(logits_fn, points, images, labels, steps)
 
-        points, _ = walk(attack.start(images, rng.fold(seed, "attack")), first)
+        attack_seed = rng.fold(seed, "attack")
+        points, _ = walk(attack.start(images, attack_seed), first)
         points, right = walk(points, 1)
         points, _ = walk(points, attack.steps - first - 1)
+        self.count_stuck(images, points, labels, attack_seed)
         started = self.epoch >= self.epoch_at(self.options.ham_begin)
         kept = rng.uniform(rng.fold(seed, "keep the easy"), [labels.shape[0]]) < self.options.ham_keep
         hard = right < 0.5

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from fairat_tf import rng
 from fairat_tf.attacks.pgd import misclassified
-from fairat_tf.methods.batches import Batch, unpack
+from fairat_tf.methods.batches import Batch, Examples, unpack
 from fairat_tf.metrics.classwise import ClassMean, Confusion
 from fairat_tf.networks.folding import prepared
 from fairat_tf.objectives import losses
@@ -23,9 +23,13 @@ class Measured(keras.Model):
 
     adversarial: bool
     evaluated_network: keras.Model
+    attack: Any
     num_classes: int
     seed: int
     validation_attack: Callable[..., tf.Tensor]
+    _counts_stuck = (
+        False  # whether `count_stuck` counts: from the begin of a training step to its first attack
+    )
 
     def _add_metrics(self) -> None:
         view = "robust" if self.adversarial else "clean"
@@ -38,6 +42,32 @@ class Measured(keras.Model):
         self.clean_loss = ClassMean("clean_loss", self.num_classes)
         self.robust_loss = ClassMean("robust_loss", self.num_classes)
         self.uncertainty = ClassMean("entropy", self.num_classes)
+
+    def _update_train_metrics(
+        self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor
+    ) -> None:
+        size = tf.shape(batch.labels)[0]
+        predictions = tf.argmax(logits[:size], -1, tf.int32)
+        self.train_loss.update_state(examples.labels, loss, examples.present)
+        self.train_confusion.update_state(batch.labels, predictions)
+
+    def count_stuck(
+        self,
+        images: tf.Tensor,
+        adversarial: tf.Tensor,
+        labels: tf.Tensor,
+        seed: rng.Seed,
+        epsilon: Any = None,
+    ) -> None:
+        """Counts whom a gradient of 0 left at the attack's start, in the first attack of a training step.
+
+        `labels` are int32 [B], or mixed ones [B, K]: their largest share then; `seed` is that of the attack.
+        """
+        if not self._counts_stuck or not hasattr(self.attack, "stuck"):
+            return
+        classes = tf.argmax(labels, -1, tf.int32) if labels.dtype.is_floating else labels
+        self.train_zero_gradient.update_state(classes, self.attack.stuck(images, adversarial, seed, epsilon))
+        self._counts_stuck = False
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Runs one step of validation, clean and attacked, and returns the validation metrics."""

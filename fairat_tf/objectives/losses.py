@@ -39,6 +39,12 @@ def label_probability(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return tf.exp(-cross_entropy(logits, labels))
 
 
+def excess_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the cross-entropy [B] above the least that the labels allow: the entropy of soft ones."""
+    least = label_entropy(labels) if labels.dtype.is_floating else 0.0
+    return cross_entropy(logits, labels) - least
+
+
 def true_and_best_other(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the logit of the label and the largest of the others, [B] each.
 
