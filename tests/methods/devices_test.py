@@ -79,13 +79,14 @@ def trained(name, count, epochs=EPOCHS, steps=STEPS, validated=True, **options):
     return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in method.state]
 
 
-def check(name, options, counts, tolerance, **length):
+def check(name, options, counts, tolerance, least=1e-3, **length):
+    """Holds every variable to `tolerance` relative to its largest value, or to `least` where that is smaller."""
     one = trained(name, 1, **length, **options)
     for count in counts:
         for a, b in zip(one, trained(name, count, **length, **options), strict=True):
             np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
             a, b = (np.nan_to_num(np.asarray(v, np.float64)) for v in (a, b))
-            assert np.abs(a - b).max(initial=0.0) <= tolerance * np.abs(a).max(initial=1e-3), (count, a, b)
+            assert np.abs(a - b).max(initial=0.0) <= tolerance * np.abs(a).max(initial=least), (count, a, b)
 
 
 def title(value):
@@ -126,7 +127,8 @@ def test_every_method_on_two_and_four_devices_equals_one_in_float64(name, option
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=title)
 def test_every_method_on_four_devices_equals_one_in_float32_after_one_step(name, options):
-    check(name, options, (4,), 1e-5, epochs=1, steps=1, validated=False)
+    # the bias in front of BatchNorm has gradient 0, and what is there is rounding of parts that cancel
+    check(name, options, (4,), 1e-5, least=1.0, epochs=1, steps=1, validated=False)
 
 
 def test_everything_in_a_float64_run_is_float64():
