@@ -1,6 +1,7 @@
 """Command line of the benchmark: `./tools/benchmark KIND ... --flag=value`; `--help` lists all.
 
 peer      training step and attack against the PyTorch peer at the best of its own settings (swept first)
+gain      attack and training pass against calling the network itself
 methods   the training step of methods relative to the first one, PGD-AT
 growth    how the step grows with batch, width, steps, classes, replicas, one at a time
 memory    the largest resident size of a process that trains
@@ -33,7 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "benchmark", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("kind", choices=("peer", "methods", "growth", "memory", "start", "input"))
+    parser.add_argument("kind", choices=("peer", "gain", "methods", "growth", "memory", "start", "input"))
     parser.add_argument(
         "names", nargs="*", help="methods: pgd_at fairat+hard_score=start; growth: what grows"
     )
@@ -46,6 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=0, help="0: all")
     parser.add_argument("--torch_python", default="", help="Python with requirements-benchmark.txt installed")
+    parser.add_argument("--nosweep", action="store_true", help="peer: channels-last, folded, not compiled")
     return parser.parse_args()
 
 
@@ -71,6 +73,14 @@ def methods(workers: Workers, wanted: argparse.Namespace, precision: str) -> Non
     names = wanted.names or ["pgd_at", "fairat", "fairat+hard_score=start", "fairat+hard_score=memory"]
     cases = [_case(wanted, name, precision).but(method=name) for name in names]
     _show(f"Training step, {precision}", tables.times(measure(workers, cases, wanted.rounds), names[0]))
+
+
+def gain(workers: Workers, wanted: argparse.Namespace, precision: str) -> None:
+    """Prints what the prepared network and the faster training pass bring."""
+    for what in ("attack", "pass"):
+        ours = _case(wanted, what, precision).but(what=what)
+        timings = measure(workers, [ours, ours.but(name=f"{what}, plain", folded=False)], wanted.rounds)
+        _show(f"{what}, {precision}: above 1 is slower than ours", tables.times(timings, what))
 
 
 def growth(workers: Workers, wanted: argparse.Namespace, precision: str) -> None:
@@ -104,6 +114,8 @@ def peer(workers: Workers, wanted: argparse.Namespace, precision: str) -> None:
 def _best_of_peer(workers: Workers, wanted: argparse.Namespace, precision: str, what: str) -> Case:
     """Returns the peer's fastest case: layouts and foldings first, then the best of them compiled."""
     base = _case(wanted, "", precision).but(side="torch", what=what)
+    if wanted.nosweep:
+        return _named(base)
     foldings = (True, False) if what == "attack" else (False,)
     cases = [_named(base.but(channels_last=last, folded=fold)) for last in (True, False) for fold in foldings]
     rounds = max(2, wanted.rounds // 3)
@@ -147,7 +159,7 @@ def main() -> None:
     if wanted.kind in ("start", "input"):
         getattr(start, wanted.kind)(wanted)
         return
-    kinds = {"peer": peer, "methods": methods, "growth": growth, "memory": memory}
+    kinds = {"peer": peer, "gain": gain, "methods": methods, "growth": growth, "memory": memory}
     for precision in wanted.precision.split(","):
         with Workers(pythons) as workers:
             kinds[wanted.kind](workers, wanted, precision)
