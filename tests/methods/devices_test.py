@@ -80,7 +80,7 @@ def trained(name, count, epochs=EPOCHS, steps=STEPS, validated=True, **options):
 
 
 def check(name, options, counts, tolerance, least=1e-3, **length):
-    """Holds every variable to `tolerance` relative to its largest value, or to `least` where that is smaller."""
+    """Holds every variable to `tolerance` relative to its largest value, or to `least` if that is more."""
     one = trained(name, 1, **length, **options)
     for count in counts:
         for a, b in zip(one, trained(name, count, **length, **options), strict=True):
