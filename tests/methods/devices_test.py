@@ -80,7 +80,7 @@ def trained(name, count, epochs=EPOCHS, steps=STEPS, validated=True, **options):
 
 
 def check(name, options, counts, tolerance, least=1e-3, **length):
-    """Holds every variable to `tolerance` relative to its largest value, or to `least` where that is smaller."""
+    """Holds every variable to `tolerance` relative to its largest value, or to `least` if that is more."""
     one = trained(name, 1, **length, **options)
     for count in counts:
         for a, b in zip(one, trained(name, count, **length, **options), strict=True):
@@ -127,8 +127,8 @@ def test_every_method_on_two_and_four_devices_equals_one_in_float64(name, option
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=title)
 def test_every_method_on_four_devices_equals_one_in_float32_after_one_step(name, options):
-    # the bias in front of BatchNorm has gradient 0, and what is there is rounding of parts that cancel
-    check(name, options, (4,), 1e-5, least=1.0, epochs=1, steps=1, validated=False)
+    # the bias in front of BatchNorm has gradient 0: what is there is rounding, and twice that in WAT's loss
+    check(name, options, (4,), 1e-5, least=2.0, epochs=1, steps=1, validated=False)
 
 
 def test_everything_in_a_float64_run_is_float64():
