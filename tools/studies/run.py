@@ -117,7 +117,7 @@ class Runner:
             for variant in self.study.variants:
                 if not self.results(variant, seed) and not self.diverged(variant, seed).exists():
                     self._train(variant, seed)
-                    self._keep(variant, seed)
+                    self.keep_results(variant, seed)
 
     def _train(self, variant: str, seed: int) -> None:
         print(f"\n== {variant}, seed {seed}", flush=True)
@@ -129,12 +129,14 @@ class Runner:
             failure.exit_code = code if code > 0 else errors.Interrupted.exit_code
             raise failure
 
-    def _keep(self, variant: str, seed: int) -> None:
+    def keep_results(self, variant: str, seed: int) -> None:
+        """Copies results and log of a finished run into `keep`, where they are not there yet."""
         from fairat_tf.reporting import files
 
-        if self.keep:
+        found = [path for path in self.results(variant, seed) if path.is_dir()]
+        if self.keep and found:
             self.keep.mkdir(parents=True, exist_ok=True)
-            for path in self.results(variant, seed):
+            for path in found:
                 name = f"{variant}-{seed}.{path.name}.json"
                 files.write_packed(files.read(path, arrays=True), self.keep / name)
             log = self.folder(variant, seed) / "metrics.jsonl"
@@ -174,6 +176,9 @@ def _report(runner: Runner) -> str:
     from fairat_tf.evaluation import comparing
     from fairat_tf.reporting import comparison
 
+    for variant in runner.study.variants:
+        for seed in runner.study.seeds:
+            runner.keep_results(variant, seed)
     found = comparing.compare(comparing.load(runner.entries()))
     comparison.write(found, runner.work / "comparison")
     diverged = [p.parent.name for p in sorted(runner.work.glob("*/DIVERGED"))]
