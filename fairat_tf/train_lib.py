@@ -205,7 +205,7 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
     if start != Position():
         print(f"Going on in {run.path} at epoch {start.epoch + 1}, step {start.step}.")
         progress.first_step = start.step
-    with _parting(team), _nondeterminism_told(config):
+    with _parting(team), _nondeterminism_told(config), contextlib.closing(progress):
         loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
     return best.best
 

@@ -137,8 +137,10 @@ def test_exit_code_of_the_tests(clone, tests, lint, expected):
 
 
 def test_slow_tests_on_demand_only(clone):
-    assert clone.start("test")[1][-1].endswith("-m pytest -q -m not slow")
-    assert clone.start("test", "-x", "--slow", "tests/a")[1][-1].endswith("-m pytest -q -x tests/a")
+    assert clone.start("test")[1][-1].endswith("-m pytest -q -n 2 --dist loadfile -m not slow")
+    assert clone.start("test", "-x", "--slow", "tests/a")[1][-1].endswith(
+        "-m pytest -q -n 2 --dist loadfile -x tests/a"
+    )
 
 
 def test_ci_calls_exactly_tools_test():

@@ -32,8 +32,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Opens the bar."""
         self._began = time.monotonic()
-        if self._bar is not None:  # of an epoch that was given up
-            self._bar.close()
+        self.close()
         self._bar = tqdm(
             total=self.params.get("steps"),
             initial=self.first_step,
@@ -61,9 +60,14 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Closes the bar and prints the epoch's line."""
-        self._bar.close()
+        self.close()
         seconds = time.monotonic() - self._began
         print(self._line(epoch, logs or {}, seconds), flush=True)
+
+    def close(self) -> None:
+        """Clears the bar, if there is one: of an epoch that ended, or that was given up."""
+        if self._bar is not None:
+            self._bar.close()
 
     def _line(self, epoch: int, logs: dict[str, Any], seconds: float) -> str:
         parts = [

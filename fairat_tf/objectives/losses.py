@@ -51,6 +51,7 @@ def true_and_best_other(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor
     With label distributions [B, K] every class that has a share is a label: the largest logit of these,
     and of the others.
     """
+    labels = tf.convert_to_tensor(labels)
     if labels.dtype.is_floating:
         hot = labels > 0
     else:

@@ -82,13 +82,17 @@ def read(directory: str | Path, arrays: bool = False) -> dict[str, Any]:
 def write_packed(result: Mapping[str, Any], path: str | Path) -> None:
     """Writes one JSON file with labels and flags in it, which `read` and comparisons take like a folder.
 
+    Of the model's path it keeps the name alone, so that the file says nothing of the machine.
+
     Args:
       result: as `read(..., arrays=True)` returns it.
       path: the file; some 20 KB for 10,000 examples under three attacks.
     """
     arrays = result["per_example"]
+    described = {**result["model"], "path": Path(result["model"].get("path") or "").name}
     kept = {name: _packed(arrays[name]) for name in sorted(arrays) if name.startswith(("labels", "correct/"))}
-    text = json.dumps(finite(without_arrays(result)) | {_PACKED: kept}, indent=1, allow_nan=False)
+    whole = finite(without_arrays(result)) | {"model": described, _PACKED: kept}
+    text = json.dumps(whole, indent=1, allow_nan=False)
     replace(Path(path), (text + "\n").encode())
 
 

@@ -243,7 +243,8 @@ def test_every_method_attacks_and_trains_towards_the_distribution(name):
             seen.append(labels)
             return super().__call__(logits_fn, images, labels, seed, epsilon, loss)
 
-    method = support.make_method(name, oracle.linear_network(), attack=Recording(), num_examples=6)
+    guide = {"teacher_logits": oracle.teacher} if name == "rslad" else {}
+    method = support.make_method(name, oracle.linear_network(), attack=Recording(), num_examples=6, **guide)
     examples = method.training_batch(unpack(batch()), rng.key(0, "test"))
     assert seen or not method.adversarial
     assert all(labels.dtype.is_floating and labels.shape[1:] == (oracle.CLASSES,) for labels in seen)
