@@ -23,6 +23,7 @@ SPLIT = support.tiny_split(EPOCHS * STEPS * BATCH)
 # runs of four epochs in which every switch is passed
 OPTIONS: dict[str, list[dict]] = {
     "cfa": [{"cfa_average_from": 0.3, "cfa_threshold": 0.0}],
+    "cfol": [{"cfol_draw": "reweight", "cfol_rate": 0.01}],  # drawing is the pipeline's affair
     "dafa": [{"dafa_warmup": 0.3}],
     "frl": [{"frl_rate": 0.5}],
     "fairat": [
