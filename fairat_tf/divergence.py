@@ -19,7 +19,7 @@ RATE_FACTOR = 0.1
 
 def weights_are_finite(method: Method) -> tf.Tensor:
     """Returns whether all weights, statistics and averages of them are finite, bool scalar."""
-    with_average = [*method.network.variables, *getattr(method.ema_network, "variables", ())]
+    with_average = [*method.training_network.variables, *getattr(method.ema_network, "variables", ())]
     values = [tf.convert_to_tensor(variable) for variable in with_average]
     return tf.reduce_all(
         [tf.reduce_all(tf.math.is_finite(value)) for value in values if value.dtype.is_floating]

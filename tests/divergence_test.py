@@ -87,6 +87,16 @@ def test_a_loss_that_is_not_finite_is_noticed_though_the_weights_are(tmp_path):
     assert "training loss became nan" in facts and "not finite: 0 % of the weights" in facts
 
 
+def test_the_views_own_batch_norm_is_watched_as_well():
+    network = support.tiny_network(batch_norm=True)
+    method = support.make_method("fairat", network, split_bn=True, hard_combine="append")
+    assert divergence.weights_are_finite(method)
+    own = method.split.own_variables[-1]
+    own.assign(np.full(own.shape, np.nan, np.float32))
+    assert all(np.isfinite(w).all() for w in network.get_weights())
+    assert not divergence.weights_are_finite(method)
+
+
 def test_facts_count_what_is_not_finite(tmp_path):
     method = loop_for(tmp_path).method
     method.train_loss.update_state([0, 1, 2], [1.0, np.inf, 3.0])

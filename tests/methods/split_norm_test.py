@@ -339,14 +339,9 @@ def test_split_bn_where_views_replace_the_hard_examples_is_refused():
 
 
 def test_a_network_without_batch_norm_is_refused():
+    options = {"num_classes": 4, "split_bn": True, "hard_combine": "append"}
     with pytest.raises(ValueError, match="split_bn needs a network with BatchNormalization"):
-        methods.get("fairat")(
-            support.tiny_network(),
-            attack=attacks.get("pgd")(),
-            num_classes=4,
-            split_bn=True,
-            hard_combine="append",
-        )
+        methods.get("fairat")(support.tiny_network(), attack=attacks.get("pgd")(), **options)
 
 
 if __name__ == "__main__":
