@@ -5,7 +5,7 @@
         run.write("config.json", config.to_json())
 
 Contents: `config.json`, `flags.txt` (for --flagfile), `environment.json`, `metrics.jsonl`,
-`classwise.csv`, `tensorboard/`, `checkpoints/`, `best/model.keras`, `export/`, `evaluation/`,
+`classwise.csv`, `times.csv`, `tensorboard/`, `checkpoints/`, `best/model.keras`, `export/`, `evaluation/`,
 `MODEL_CARD.md`. Nothing here deletes a run directory.
 """
 

@@ -154,7 +154,7 @@ def places(path: pathlib.Path) -> str:
     rows = {
         "best/model.keras": "the network, for Keras alone",
         "export/": "SavedModel: serve, probabilities, serve_uint8",
-        "metrics.jsonl": "each epoch's metrics; classwise.csv by class",
+        "metrics.jsonl": "each epoch's metrics; classwise.csv by class; times.csv",
         "curves.png": "loss and validation accuracy by epoch",
         "evaluation/": "the table above as JSON and CSV",
         "report.html": "the result for everybody, opens offline",

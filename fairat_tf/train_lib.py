@@ -41,6 +41,7 @@ from fairat_tf.callbacks.method_hooks import MethodHooks
 from fairat_tf.callbacks.pictures import curves_png
 from fairat_tf.callbacks.progress import Progress
 from fairat_tf.callbacks.run_log import RunLog
+from fairat_tf.callbacks.times import EpochTimes
 from fairat_tf.callbacks.zero_gradients import ZeroGradients
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.config import Config
@@ -178,7 +179,7 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
     progress = Progress(history)
     callbacks: list[Any] = [history, MethodHooks(history), best]
     if team.chief:
-        callbacks += [progress, ZeroGradients(history), RunLog(run, history)]
+        callbacks += [progress, ZeroGradients(history), RunLog(run, history), EpochTimes(run)]
         callbacks.append(LastNetworks(run / "last", config.run.keep_last))
     if team.chief and config.run.tensorboard:
         board = _board(parts, run, history)

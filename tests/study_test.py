@@ -31,6 +31,11 @@ fair = ["--method=frl", "--init_from={plain}"]
 """
 LABELS = np.arange(40) % 2
 RIGHT = {"plain": 30, "fair": 20}  # of 40, the first ones
+TIMES = "epoch,steps,seconds,processor_seconds\n"
+COSTS = {  # medians of seconds a step: 2 and 3
+    "plain": "0,0,0,0\n0,9,9.0,18.0\n",
+    "fair": "0,2,7.0,5.0\n1,4,7.0,12.0\n2,1,7.0,9.0\n",
+}
 
 
 class Trainer:
@@ -46,6 +51,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         if not code:
             (folder / "metrics.jsonl").write_text("{}\n")
+            (folder / "times.csv").write_text(TIMES + COSTS[folder.name.rpartition("-")[0]])
             files.write(evaluated(folder.name.rpartition("-")[0]), folder / self.place)
             (folder / "MODEL_CARD.md").write_text("last of all")
         return subprocess.CompletedProcess(command, code)
@@ -110,15 +116,25 @@ def test_the_table_holds_the_figures_and_the_differences(study, tmp_path, traine
         for line in capsys.readouterr().out.splitlines()
         if line.startswith("| ")
     }
-    assert rows["plain"] == ["75.0", "75.0", "", ""]
-    assert rows["fair"] == ["50.0", "50.0", "-25.0", "-25.0"]
+    assert rows["plain"] == ["75.0", "75.0", "", "", "1.00"]
+    assert rows["fair"] == ["50.0", "50.0", "-25.0", "-25.0", "1.50"]
+
+
+def test_several_processes_share_a_study(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path, "--only=fair")) == 0
+    assert [Path(c[-1].partition("=")[2]).name for c in trainer.commands] == ["fair-0", "fair-1"]
+    assert "No table yet: no run of plain" in capsys.readouterr().out
+    assert study_run.main(arguments(study, tmp_path, "--only=plain")) == 0
+    assert len(trainer.commands) == 4 and "| plain" in capsys.readouterr().out
+    assert study_run.main(arguments(study, tmp_path, "--only=absent,fair")) == 2
+    assert "no variant absent" in capsys.readouterr().err
 
 
 def test_what_is_kept_is_not_made_again_and_gives_the_same_table(study, tmp_path, trainer, capsys):
     keep = f"--keep={tmp_path / 'kept'}"
     assert study_run.main(arguments(study, tmp_path, keep)) == 0
     kept = {p.name for p in (tmp_path / "kept").iterdir()}
-    assert kept >= {"summary.md", "fair-1.evaluation.json", "fair-1.jsonl"}
+    assert kept >= {"summary.md", "fair-1.evaluation.json", "fair-1.jsonl", "fair-1.times.csv"}
     first = capsys.readouterr().out.partition("| variant")[2]
     trainer.commands.clear()
     assert study_run.main([str(study), f"--work={tmp_path / 'elsewhere'}", keep]) == 0

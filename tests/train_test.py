@@ -70,6 +70,7 @@ def test_svhn_from_start_to_saved_model_and_tensorboard(finished):
         "environment.json",
         "metrics.jsonl",
         "classwise.csv",
+        "times.csv",
         "best/model.keras",
         "export/saved_model.pb",
         "evaluation/evaluation.json",

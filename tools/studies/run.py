@@ -18,16 +18,23 @@ Every variant of the first seed is trained first, then the second seed. A run li
 is resumed by the same command; one that has its evaluation is left alone. With --keep=FOLDER the results of
 every finished run are kept there in one small file, and a run that is there already is not made again. A run
 that diverges (exit code 6) is named below the table and does not stop the others; any other failure ends the
-study with its exit code.
+study with its exit code. With --only=NAME,NAME only these variants are trained, so that several processes can
+share a study; the table shows whatever is finished.
+
+The column "cost" is the processor time of a training step, relative to the reference: the median over the
+epochs and seeds of `times.csv`. It compares runs of one machine under the same load.
 """
 
 import argparse
+import csv
 import dataclasses
+import math
 import shutil
+import statistics
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +88,7 @@ class Runner:
     work: Path
     extra: tuple[str, ...] = ()
     keep: Path | None = None
+    only: tuple[str, ...] = ()
 
     def folder(self, variant: str, seed: int) -> Path:
         """Returns the run directory of a variant and seed."""
@@ -114,7 +122,7 @@ class Runner:
           CommandError: a run failed; it has the run's exit code.
         """
         for seed in self.study.seeds:
-            for variant in self.study.variants:
+            for variant in self.only or self.study.variants:
                 if not self.results(variant, seed) and not self.diverged(variant, seed).exists():
                     self._train(variant, seed)
                     self.keep_results(variant, seed)
@@ -139,8 +147,21 @@ class Runner:
             for path in found:
                 name = f"{variant}-{seed}.{path.name}.json"
                 files.write_packed(files.read(path, arrays=True), self.keep / name)
-            log = self.folder(variant, seed) / "metrics.jsonl"
-            shutil.copy(log, self.keep / f"{variant}-{seed}.jsonl")
+            for name, kept in (("metrics.jsonl", "jsonl"), ("times.csv", "times.csv")):
+                if (path := self.folder(variant, seed) / name).is_file():
+                    shutil.copy(path, self.keep / f"{variant}-{seed}.{kept}")
+
+    def step_seconds(self, variant: str) -> float:
+        """Returns the processor time of a training step in seconds; NaN where none was measured."""
+        found: list[float] = []
+        for seed in self.study.seeds:
+            kept = self.keep / f"{variant}-{seed}.times.csv" if self.keep else Path()
+            path = kept if kept.is_file() else self.folder(variant, seed) / "times.csv"
+            if path.is_file():
+                with path.open() as file:
+                    rows = list(csv.DictReader(file))
+                found += [float(r["processor_seconds"]) / int(r["steps"]) for r in rows if r["steps"] != "0"]
+        return statistics.median(found) if found else math.nan
 
     def entries(self) -> list[str]:
         """Returns the arguments of `fairat_tf.compare`: the reference first, each with its finished seeds."""
@@ -150,17 +171,25 @@ class Runner:
         return [f"{name}={','.join(seeds)}" for name, seeds in joined.items() if seeds]
 
 
-def summary(study: Study, found: dict[str, Any], diverged: Sequence[str]) -> str:
-    """Returns the Markdown table of a comparison (`evaluation.comparing.compare`): a row for each variant."""
+def summary(
+    study: Study, found: dict[str, Any], diverged: Sequence[str], costs: Mapping[str, float] | None = None
+) -> str:
+    """Returns the Markdown table of a comparison (`evaluation.comparing.compare`): a row for each variant.
+
+    `costs` are the seconds of a training step of the variants; the table has their ratio to the reference's.
+    """
+    costs = costs or {}
     heads = [f"{attack}: {column}" for attack in study.attacks for column in ("average", "worst class")]
     last = study.attacks[-1]
-    heads += [f"{last}, minus {study.reference}: average", "worst class"]
+    heads += [f"{last}, minus {study.reference}: average", "worst class", "cost"]
     lines = ["| variant | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     for name in found["attacks"][last]["models"]:
         rows = [found["attacks"][attack]["models"][name] for attack in study.attacks]
         cells = [_interval(row[key]) for row in rows for key in ("average", "worst_class")]
         change = found["attacks"][last]["differences"].get(name)
         cells += [_interval(change[key], "+") if change else "" for key in ("average", "worst_class")]
+        cost = costs.get(name, math.nan) / costs.get(study.reference, math.nan)
+        cells.append("" if math.isnan(cost) else f"{cost:.2f}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     notes = [f"* {note}" for note in found["notes"]]
     notes += [f"* {name}: diverged, not in the table" for name in diverged]
@@ -179,14 +208,26 @@ def _report(runner: Runner) -> str:
     for variant in runner.study.variants:
         for seed in runner.study.seeds:
             runner.keep_results(variant, seed)
+    if not any(entry.startswith(f"{runner.study.reference}=") for entry in runner.entries()):
+        return f"No table yet: no run of {runner.study.reference} is finished.\n"
     found = comparing.compare(comparing.load(runner.entries()))
     comparison.write(found, runner.work / "comparison")
     diverged = [p.parent.name for p in sorted(runner.work.glob("*/DIVERGED"))]
-    text = summary(runner.study, found, diverged)
+    costs = {variant: runner.step_seconds(variant) for variant in runner.study.variants}
+    text = summary(runner.study, found, diverged, costs)
     for folder in filter(None, (runner.work, runner.keep)):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "summary.md").write_text(text)
     return text
+
+
+def _chosen(study: Study, only: str) -> tuple[str, ...]:
+    names = tuple(filter(None, only.split(",")))
+    unknown = [name for name in names if name not in study.variants]
+    if unknown:
+        there = ", ".join(study.variants)
+        raise errors.UsageError(f"--only: no variant {', '.join(unknown)}; there are {there}")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -199,10 +240,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("study", type=Path, help="the TOML file")
     parser.add_argument("--work", type=Path, required=True, help="where runs and tables go")
     parser.add_argument("--keep", type=Path, help="keep results and logs in this folder")
+    parser.add_argument("--only", default="", help="train these variants, of the study's: NAME,NAME")
     parser.add_argument("--table_only", action="store_true", help="train nothing; table of what is there")
     given, extra = parser.parse_known_args(argv)
     try:
-        runner = Runner(Study.read(given.study), given.work.absolute(), tuple(extra), given.keep)
+        study = Study.read(given.study)
+        runner = Runner(study, given.work.absolute(), tuple(extra), given.keep, _chosen(study, given.only))
         if not given.table_only:
             runner.run()
         print("\n" + _report(runner))
