@@ -66,11 +66,15 @@ def summarise(
 
 
 def strongest(result: Mapping[str, Any]) -> str:
-    """Returns the attack that leaves the least accuracy; AutoAttack, being joint, if it was run."""
+    """Returns the attack that leaves the least accuracy; AutoAttack, being joint, if it was run.
+
+    Of several that leave the same it is the last, and "clean" only where nothing else was run.
+    """
     attacks = result["attacks"]
     if "autoattack" in attacks:
         return "autoattack"
-    return min(attacks, key=lambda name: attacks[name]["accuracy"])
+    names = [name for name in reversed(attacks) if name != "clean"] or ["clean"]
+    return min(names, key=lambda name: attacks[name]["accuracy"])
 
 
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:

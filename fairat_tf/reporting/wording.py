@@ -56,19 +56,23 @@ def summary(result: Mapping[str, Any]) -> list[str]:
     sentences = []
     if status in ("unreliable", "suspicious"):
         sentences.append(VERDICTS[status])
-    worst = attack["worst_class"]
-    best = result["fairness"][name]["best_class"]
     sentences.append(
         f"Of 100 images, the model gets {_round(result['attacks']['clean']['accuracy'])} right as they are, "
         "and "
         f"{_round(attack['accuracy'])} when every image may be changed a little to deceive it ({name})."
     )
-    sentences.append(
-        f"The least protected class is {worst['name']}, with {_round(worst['accuracy'])} of 100 staying "
-        f"right ({span(worst['ci95'])}); the best protected is {best['name']} with "
-        f"{_round(best['accuracy'])}."
-    )
+    sentences.append(_worst_and_best(attack["worst_class"], result["fairness"][name]["best_class"]))
     return [*sentences, _who(clearly_below(attack), "class"), *_of_groups(result, name)]
+
+
+def _worst_and_best(worst: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    right = f"{_round(worst['accuracy'])} of 100 staying right ({span(worst['ci95'])})"
+    if worst["accuracy"] == best["accuracy"]:
+        return f"All classes are protected alike, with {right}."
+    return (
+        f"The least protected class is {worst['name']}, with {right}; the best protected is {best['name']} "
+        f"with {_round(best['accuracy'])}."
+    )
 
 
 def group_label(by: str, name: str) -> str:

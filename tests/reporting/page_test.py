@@ -124,6 +124,19 @@ def test_the_sentence_names_the_worst_class_and_the_doubt():
     assert sentences[3] == "Below the average by more than chance explains: dog."
 
 
+def test_where_all_is_right_the_last_attack_is_told_and_no_class_is_called_weaker():
+    labels, right = np.arange(40) % 2, np.ones(40, bool)
+    outcomes = [Outcome(name, np.arange(40), right, labels, 1.0) for name in ("clean", "fgsm", "pgd20")]
+    result = summary.summarise(outcomes, labels, ("cat", "dog"), 8 / 255, "linf", 0)
+    assert summary.strongest(result) == "pgd20"
+    sentences = " ".join(wording.summary(result))
+    assert "(pgd20)" in sentences and "protected alike, with 100 of 100" in sentences
+    assert "least protected" not in sentences
+    assert (
+        summary.strongest(summary.summarise(outcomes[:1], labels, ("cat", "dog"), 0.1, "linf", 0)) == "clean"
+    )
+
+
 def test_the_sentence_names_the_worst_group_and_whether_it_is_chance():
     result = _result(("cat", "bird", "ship", "dog"))
     column = np.where(np.arange(200) % 50 < 3, 2, np.arange(200) % 2)

@@ -14,6 +14,7 @@ from agreement.stages import ask_official, asked
 
 from fairat_tf import attacks, networks, objectives, rng
 from fairat_tf.attacks.pgd import loss_and_gradient
+from fairat_tf.networks import folding
 
 
 def suite(flags: argparse.Namespace) -> list[dict]:
@@ -134,8 +135,8 @@ def _least_time(call: Any) -> float:
 
 
 def model_logits(model: keras.Model) -> Any:
-    """Returns images -> logits of the model in inference mode."""
-    return lambda images: model(images, training=False)
+    """Returns images -> logits of the model, prepared once as evaluation does it (`networks.folding`)."""
+    return folding.prepared(model)
 
 
 def preact_resnets(flags: argparse.Namespace, images: dict, epsilon: float) -> tuple[keras.Model, Any]:
