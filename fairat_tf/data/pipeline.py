@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from fairat_tf import rng
 from fairat_tf.data.dataset import Split
+from fairat_tf.data.order import drawn_order, epoch_order
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(images float32 [B, H, W, C] in [0, 1], seed int32 [2]) -> images alike."""
@@ -41,30 +42,6 @@ def steps_per_epoch(split: Split, batch_size: int) -> int:
             "choose a smaller batch or more data."
         )
     return len(split) // batch_size
-
-
-def epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the order of the examples in `epoch`: a permutation of range(size), int32 [size]."""
-    entropy = np.random.SeedSequence([seed & 0xFFFFFFFF, epoch])
-    return np.random.Generator(np.random.PCG64(entropy)).permutation(size).astype(np.int32)
-
-
-def drawn_order(labels: np.ndarray, class_shares: Any, seed: int, epoch: int) -> np.ndarray:
-    """Returns an order of `epoch` in which classes are drawn: rows with replacement, int32 [N].
-
-    Args:
-      labels: int [N].
-      class_shares: probability of each class, [K]; classes without examples have none.
-      seed, epoch: as for `epoch_order`.
-    """
-    entropy = np.random.SeedSequence([seed & 0xFFFFFFFF, epoch, 1])
-    generator = np.random.Generator(np.random.PCG64(entropy))
-    by_class = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels, minlength=len(class_shares))
-    shares = np.where(counts > 0, np.asarray(class_shares, np.float64), 0.0)
-    classes = generator.choice(len(shares), len(labels), p=shares / shares.sum())
-    places = np.floor(generator.random(len(labels)) * counts[classes]).astype(np.int64)
-    return by_class[(np.cumsum(counts) - counts)[classes] + places].astype(np.int32)
 
 
 def training_batches(
@@ -117,6 +94,20 @@ def training_batches(
     with tf.device("CPU:0"):
         plan = tf.data.Dataset.from_tensor_slices((order[first_step:], numbers[first_step:].astype(np.int32)))
         return _run(plan, make, threads)
+
+
+def varied(
+    batch: dict[str, tf.Tensor], step: tf.Tensor, *, seed: int, augment: Augment | None, mix: Mix | None
+) -> dict[str, tf.Tensor]:
+    """Returns the batch augmented and mixed as that of global step `step` (int32 scalar)."""
+    batch = dict(batch)
+    if augment is not None:
+        drawn = augment(batch["image"], rng.key(seed, "weak augmentation", step))
+        batch["image"] = tf.ensure_shape(drawn, batch["image"].shape)
+    if mix is not None:
+        mixed = mix(batch["image"], batch["label"], rng.key(seed, "mix", step))
+        batch["image"], batch["soft_label"] = mixed
+    return batch
 
 
 def evaluation_batches(split: Split, *, batch_size: int, threads: int = 0) -> tf.data.Dataset:
@@ -181,15 +172,7 @@ def _trainer(split: Split, batch_size: int, seed: int, augment: Augment | None, 
     images, labels = _tensors(split)
 
     def make(index: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        batch = _examples(images, labels, index)
-        if augment is not None:
-            shape = batch["image"].shape
-            drawn = augment(batch["image"], rng.key(seed, "weak augmentation", step))
-            batch["image"] = tf.ensure_shape(drawn, shape)
-        if mix is not None:
-            mixed = mix(batch["image"], batch["label"], rng.key(seed, "mix", step))
-            batch["image"], batch["soft_label"] = mixed
-        return batch
+        return varied(_examples(images, labels, index), step, seed=seed, augment=augment, mix=mix)
 
     return _traced(make, tf.TensorSpec([batch_size], tf.int32), tf.TensorSpec([], tf.int32))
 
