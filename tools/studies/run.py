@@ -43,6 +43,7 @@ sys.path.insert(0, str(ROOT))
 
 from fairat_tf import errors  # noqa: E402
 
+_MEASURES = ("average", "worst_class")
 _FIELDS = {"reference", "seeds", "flags", "attacks", "networks", "variants"}
 
 
@@ -174,26 +175,35 @@ class Runner:
 def summary(
     study: Study, found: dict[str, Any], diverged: Sequence[str], costs: Mapping[str, float] | None = None
 ) -> str:
-    """Returns the Markdown table of a comparison (`evaluation.comparing.compare`): a row for each variant.
+    """Returns two Markdown tables of a comparison (`evaluation.comparing.compare`): a row for each variant.
 
-    `costs` are the seconds of a training step of the variants; the table has their ratio to the reference's.
+    The first has the accuracies, the second the differences from the reference and the cost. `costs` are the
+    seconds of a training step of the variants; the table has their ratio to the reference's.
     """
-    costs = costs or {}
-    heads = [f"{attack}: {column}" for attack in study.attacks for column in ("average", "worst class")]
-    last = study.attacks[-1]
-    heads += [f"{last}, minus {study.reference}: average", "worst class", "cost"]
-    lines = ["| variant | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
-    for name in found["attacks"][last]["models"]:
-        rows = [found["attacks"][attack]["models"][name] for attack in study.attacks]
-        cells = [_interval(row[key]) for row in rows for key in ("average", "worst_class")]
-        change = found["attacks"][last]["differences"].get(name)
-        cells += [_interval(change[key], "+") if change else "" for key in ("average", "worst_class")]
+    costs, attacks = costs or {}, found["attacks"]
+    robust = [attack for attack in study.attacks if attack != "clean"] or list(study.attacks)
+    accuracy, change = [], []
+    for name in attacks[study.attacks[-1]]["models"]:
+        rows = [attacks[attack]["models"][name] for attack in study.attacks]
+        accuracy.append([name, *(_interval(row[key]) for row in rows for key in _MEASURES)])
         cost = costs.get(name, math.nan) / costs.get(study.reference, math.nan)
-        cells.append("" if math.isnan(cost) else f"{cost:.2f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        rows = [attacks[attack]["differences"].get(name) for attack in robust]
+        cells = [_interval(row[key], "+") if row else "" for row in rows for key in _MEASURES]
+        change.append([name, *cells, "" if math.isnan(cost) else f"{cost:.2f}"])
     notes = [f"* {note}" for note in found["notes"]]
     notes += [f"* {name}: diverged, not in the table" for name in diverged]
-    return "\n".join([*lines, "", *notes]) + "\n"
+    first = _table(["variant", *_columns(study.attacks)], accuracy)
+    second = _table([f"minus {study.reference}", *_columns(robust), "cost"], change)
+    return "\n".join([*first, "", *second, "", *notes]) + "\n"
+
+
+def _columns(attacks: Sequence[str]) -> list[str]:
+    return [f"{attack}: {column}" for attack in attacks for column in ("average", "worst class")]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads), *(" | ".join(row) for row in rows)]
+    return [f"| {line} |" for line in lines]
 
 
 def _interval(row: dict[str, Any], sign: str = "") -> str:
