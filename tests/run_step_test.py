@@ -237,3 +237,7 @@ def test_real_cifar_is_the_same_for_both(tfds_cifar10):
     np.testing.assert_array_equal(labels[rows], split.labels[:500])
     difference = np.abs(images[rows].astype(int) - split.images[:500])
     assert len(images) == len(labels) == 10_000 and difference.max() <= 8 and difference.mean() < 1.0
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

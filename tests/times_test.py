@@ -47,3 +47,7 @@ def test_what_an_earlier_process_measured_stays(tmp_path, clock):
         epoch(resumed, clock, 1, [20.0])  # its only step traced the graph
         epoch(resumed, clock, 2, [4.0])
         assert rows(run / "times.csv") == [(0, 1, 1.0, 2.0), (1, 0, 0.0, 0.0), (2, 1, 4.0, 8.0)]
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
