@@ -195,3 +195,7 @@ def test_every_study_of_the_repository_has_flags_that_parse(path, monkeypatch):
         command.flags.unparse_flags()
         command.flags(argv)
         flags_lib.config_from(command.flags)
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
