@@ -145,8 +145,8 @@ def memory(workers: Workers, wanted: argparse.Namespace, precision: str) -> None
     cases = [_case(wanted, n, precision).but(method=n) for n in wanted.names or ["pgd_at", "fairat"]]
     if "torch" in workers.pythons:
         cases.append(_case(wanted, "peer", precision).but(side="torch"))
-    rows = [[case.name, peak_memory(workers, case)] for case in cases]
-    _show(f"Largest resident size, {precision}", tables.table(["case", "MiB"], rows))
+    rows = [[case.name, *peak_memory(workers, case)] for case in cases]
+    _show(f"Largest resident size, {precision}", tables.table(["case", "MiB", "after the imports alone"], rows))
 
 
 def main() -> None:

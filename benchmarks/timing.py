@@ -102,13 +102,18 @@ def measure(workers: Workers, cases: list[Case], rounds: int, warm_up: int = 1) 
     return timings
 
 
-def peak_memory(workers: Workers, case: Case) -> str:
-    """Returns the largest resident size in MiB of a process that runs the case twice, or an error."""
+def peak_memory(workers: Workers, case: Case) -> tuple[str, str]:
+    """Returns the largest resident size in MiB of a process that runs the case twice, and before it does.
+
+    In place of the first stands the error, if there was one.
+    """
     workers.stop()
+    before = workers.ask(case.side, memory=0)
     answer = workers.ask(case.side, make=dataclasses.asdict(case))
     if "made" in answer:
         answer = workers.ask(case.side, run=answer["made"])
     if "error" not in answer:
         answer = workers.ask(case.side, memory=0)
     workers.stop()
-    return f"{answer['peak'] / 2**20:.0f}" if "peak" in answer else answer["error"]
+    whole = f"{answer['peak'] / 2**20:.0f}" if "peak" in answer else answer["error"]
+    return whole, f"{before['peak'] / 2**20:.0f}"
