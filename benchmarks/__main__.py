@@ -146,7 +146,8 @@ def memory(workers: Workers, wanted: argparse.Namespace, precision: str) -> None
     if "torch" in workers.pythons:
         cases.append(_case(wanted, "peer", precision).but(side="torch"))
     rows = [[case.name, *peak_memory(workers, case)] for case in cases]
-    _show(f"Largest resident size, {precision}", tables.table(["case", "MiB", "after the imports alone"], rows))
+    heads = ["case", "MiB", "after the imports alone"]
+    _show(f"Largest resident size, {precision}", tables.table(heads, rows))
 
 
 def main() -> None:
