@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -286,10 +287,17 @@ def test_unreachable_network_ends_within_15_seconds(
 
 
 def test_silent_name_server_does_not_hold_us(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("requests.get", lambda *args, **keywords: time.sleep(30))
+    released = threading.Event()
+
+    def silent(*args: Any, **keywords: Any) -> None:
+        released.wait(30)
+        raise requests.ConnectionError
+
+    monkeypatch.setattr("requests.get", silent)
     start = time.perf_counter()
     reason = network_probe.unreachable(["http://a.invalid/x", "https://b.invalid/y"], seconds=0.3)
     assert time.perf_counter() - start < 5
+    released.set()
     assert reason == "no answer from a.invalid, b.invalid within 0.3 seconds"
 
 
