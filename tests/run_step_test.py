@@ -142,6 +142,12 @@ def test_what_needs_keras_between_epochs_is_refused_in_one_line(dataset, tmp_pat
     assert not (tmp_path / "no/step.hlo").exists()
 
 
+def test_records_that_are_not_there_are_missing_data(dataset, tmp_path, capsys):
+    given = [str(tmp_path / "no"), dataset, *RUN, f"--records={tmp_path}/*-train*"]
+    assert export.main(given) == errors.DataError.exit_code
+    assert "no such file" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_not_whole_is_told(tmp_path):
     found = elsewhere(tmp_path)
     assert found.returncode == 3 and found.stderr.startswith("run_step: ") and "Traceback" not in found.stderr

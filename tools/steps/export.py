@@ -10,6 +10,7 @@ those of fairat_tf.train.
 """
 
 import argparse
+import glob
 import hashlib
 import json
 import re
@@ -203,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = flags_lib.training_command(["train", *rest])
         command.flags(["train", *rest])
         config = flags_lib.config_from(command.flags)
-        files = sorted(map(str, Path().glob(given.records))) if given.records else []
+        files = sorted(glob.glob(given.records))
         if given.records and not files:
             raise errors.DataError(f"--records={given.records}: no such file")
         quiet.import_tensorflow()
