@@ -30,10 +30,11 @@ plain = ["--method=pgd_at"]
 fair = ["--method=frl", "--init_from={plain}"]
 """
 LABELS = np.arange(40) % 2
-RIGHT = {"plain": 30, "fair": 20}  # of 40, the first ones
+RIGHT = {"plain": 30, "fair": 20, "other": 10}  # of 40, the first ones
 TIMES = "epoch,steps,seconds,processor_seconds\n"
 COSTS = {  # medians of seconds a step: 2 and 3
     "plain": "0,0,0,0\n0,9,9.0,18.0\n",
+    "other": "0,9,9.0,18.0\n",
     "fair": "0,2,7.0,5.0\n1,4,7.0,12.0\n2,1,7.0,9.0\n",
 }
 
@@ -97,10 +98,13 @@ def arguments(study, tmp_path, *more):
     return [str(study), f"--work={tmp_path / 'work'}", *more]
 
 
+def folders(trainer):
+    return [Path(command[-1].partition("=")[2]).name for command in trainer.commands]
+
+
 def test_every_seed_of_every_variant_is_trained_once_in_order(study, tmp_path, trainer):
     assert study_run.main(arguments(study, tmp_path, "--data_dir=D")) == 0
-    folders = [Path(c[-1].partition("=")[2]).name for c in trainer.commands]
-    assert folders == ["plain-0", "fair-0", "plain-1", "fair-1"]
+    assert folders(trainer) == ["plain-0", "fair-0", "plain-1", "fair-1"]
     fair = trainer.commands[3]
     assert fair[1:4] == ["-m", "fairat_tf.train", "--epochs=2"]
     assert f"--init_from={tmp_path}/work/plain-1" in fair and "--seed=1" in fair and "--data_dir=D" in fair
@@ -127,13 +131,30 @@ def test_the_table_holds_the_figures_and_the_differences(study, tmp_path, traine
 
 
 def test_several_processes_share_a_study(study, tmp_path, trainer, capsys):
-    assert study_run.main(arguments(study, tmp_path, "--only=fair")) == 0
-    assert [Path(c[-1].partition("=")[2]).name for c in trainer.commands] == ["fair-0", "fair-1"]
+    study.write_text(study.read_text() + 'other = ["--method=trades"]\n')
+    assert study_run.main(arguments(study, tmp_path, "--only=other")) == 0
+    assert folders(trainer) == ["other-0", "other-1"]
     assert "No table yet: no run of plain" in capsys.readouterr().out
     assert study_run.main(arguments(study, tmp_path, "--only=plain")) == 0
     assert len(trainer.commands) == 4 and "| plain" in capsys.readouterr().out
     assert study_run.main(arguments(study, tmp_path, "--only=absent,fair")) == 2
     assert "no variant absent" in capsys.readouterr().err
+
+
+def test_a_network_that_another_run_needs_is_trained_for_it(study, tmp_path, trainer):
+    assert study_run.main(arguments(study, tmp_path, "--only=fair")) == 0
+    assert folders(trainer) == ["plain-0", "fair-0", "plain-1", "fair-1"]
+
+
+def test_a_kept_result_is_no_network(study, tmp_path, trainer):
+    keep = f"--keep={tmp_path / 'kept'}"
+    assert study_run.main(arguments(study, tmp_path, keep)) == 0
+    (tmp_path / "kept/fair-1.evaluation.json").unlink()
+    before = (tmp_path / "kept/plain-1.evaluation.json").read_bytes()
+    trainer.commands.clear()
+    assert study_run.main([str(study), f"--work={tmp_path / 'elsewhere'}", keep]) == 0
+    assert folders(trainer) == ["plain-1", "fair-1"]
+    assert (tmp_path / "kept/plain-1.evaluation.json").read_bytes() == before
 
 
 def test_what_is_kept_is_not_made_again_and_gives_the_same_table(study, tmp_path, trainer, capsys):

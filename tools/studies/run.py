@@ -16,10 +16,11 @@ A study is a TOML file:
 
 Every variant of the first seed is trained first, then the second seed. A run lies in WORK/VARIANT-SEED and
 is resumed by the same command; one that has its evaluation is left alone. With --keep=FOLDER the results of
-every finished run are kept there in one small file, and a run that is there already is not made again. A run
-that diverges (exit code 6) is named below the table and does not stop the others; any other failure ends the
-study with its exit code. With --only=NAME,NAME only these variants are trained, so that several processes can
-share a study; the table shows whatever is finished.
+every finished run are kept there in one small file, and a run that is there already is not made again, unless
+another one needs its network, which is not kept. A run that diverges (exit code 6) is named below the table
+and does not stop the others; any other failure ends the study with its exit code. With --only=NAME,NAME only
+these variants are trained, and what they need, so that several processes can share a study; the table shows
+whatever is finished.
 
 The column "cost" is the processor time of a training step, relative to the reference: the median over the
 epochs and seeds of `times.csv`. It compares runs of one machine under the same load.
@@ -31,6 +32,7 @@ import dataclasses
 import math
 import shutil
 import statistics
+import string
 import subprocess
 import sys
 import tomllib
@@ -102,15 +104,24 @@ class Runner:
         where = [f"--seed={seed}", f"--run_dir={self.folder(variant, seed)}"]
         return [sys.executable, "-m", "fairat_tf.train", *self.study.flags, *own, *self.extra, *where]
 
+    def needed(self, variant: str) -> list[str]:
+        """Returns the variants whose networks this one takes: those in braces in its flags."""
+        parsed = [part for flag in self.study.variants[variant] for part in string.Formatter().parse(flag)]
+        return [name for _, name, _, _ in parsed if name]
+
     def results(self, variant: str, seed: int) -> list[Path]:
         """Returns where the run's evaluations lie: the kept files, or its own folders; [] if unfinished."""
         kept = sorted(self.keep.glob(f"{variant}-{seed}.*.json")) if self.keep else []
         run = self.folder(variant, seed)
-        if kept or not (run / "MODEL_CARD.md").is_file():
+        if kept or not self.has_network(variant, seed):
             return kept
         if self.study.networks == "best":
             return [run / "evaluation"]
         return sorted(path for path in (run / "last").iterdir() if path.is_dir())
+
+    def has_network(self, variant: str, seed: int) -> bool:
+        """Returns whether the run is finished and its directory is still there."""
+        return (self.folder(variant, seed) / "MODEL_CARD.md").is_file()
 
     def diverged(self, variant: str, seed: int) -> Path:
         """Returns the file that says that the run diverged."""
@@ -124,11 +135,15 @@ class Runner:
         """
         for seed in self.study.seeds:
             for variant in self.only or self.study.variants:
-                if not self.results(variant, seed) and not self.diverged(variant, seed).exists():
+                if not self.results(variant, seed):
                     self._train(variant, seed)
-                    self.keep_results(variant, seed)
 
     def _train(self, variant: str, seed: int) -> None:
+        if self.diverged(variant, seed).exists():
+            return
+        for name in self.needed(variant):
+            if not self.has_network(name, seed):
+                self._train(name, seed)
         print(f"\n== {variant}, seed {seed}", flush=True)
         code = subprocess.run(self.command(variant, seed), cwd=ROOT, check=False).returncode
         if code == errors.Diverged.exit_code:
@@ -137,6 +152,7 @@ class Runner:
             failure = errors.CommandError(f"{variant}, seed {seed}: training ended with exit code {code}")
             failure.exit_code = code if code > 0 else errors.Interrupted.exit_code
             raise failure
+        self.keep_results(variant, seed)
 
     def keep_results(self, variant: str, seed: int) -> None:
         """Copies results and log of a finished run into `keep`, where they are not there yet."""
