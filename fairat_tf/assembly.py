@@ -127,6 +127,8 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
         method.optimizer.build(method.training_network.trainable_variables)
     if method.fine_tunes and not config.network.init_from:
         logging.warning("%s is meant to start from a trained network: --init_from=RUN", config.method)
+    if config.run.precision == "bfloat16" and devices.emulates_bfloat16():
+        logging.warning("this processor has no fast bfloat16; --precision=float32 is several times as fast")
     weak = augment.get(config.data.weak_augmentation)
     mix = augment.get_mixing(config.data.mix, dataset.num_classes, config.data.mix_probability)
     if mix is not None and method.not_with_mix:
