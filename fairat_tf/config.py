@@ -155,7 +155,9 @@ class Optimization:
         0.0, "more of it for class k: this times its robust accuracy in training", low=0.0, high=1.0
     )
     class_weights: str = option(
-        "", "weight of each class in the loss: numbers with commas, or inverse[:power] of robust accuracy"
+        "",
+        "weight of each class in the loss: numbers with commas, inverse[:power] of robust accuracy in "
+        "training, or hedge[:eta], WAT's weights from robust losses on validation",
     )
 
 

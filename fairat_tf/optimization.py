@@ -278,3 +278,11 @@ def ema_update(target_variables: Sequence[Any], source_variables: Sequence[Any],
             rate = tf.cast(decay, value.dtype)
             value = rate * tf.convert_to_tensor(target) + (1 - rate) * value
         target.assign(value)
+
+
+def copy_of(network: keras.Model) -> keras.Model:
+    """Returns another network with the same weights, not trainable."""
+    copied = keras.models.clone_model(network)
+    copied.set_weights(network.get_weights())
+    copied.trainable = False
+    return copied

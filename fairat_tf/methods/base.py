@@ -71,7 +71,7 @@ class Method(Measured):
       class_label_smoothing: c: adds c * t_k to the s of class k, t_k its robust accuracy in training in the
         last epoch, so that hard classes keep the sharper labels (the direction of ABSLD, arXiv 2312.05508,
         which sharpens the teacher's labels of hard classes; the formula is ours).
-      class_weights: "", K numbers or "inverse:POWER"; see `methods.class_weights`.
+      class_weights: "", K numbers, "inverse[:POWER]" or "hedge[:ETA]"; see `methods.class_weights`.
       **options: values for the fields of `Options`.
     """
 
@@ -120,12 +120,14 @@ class Method(Measured):
         self.awp_gamma, self.awp_warmup = awp_gamma, awp_warmup
         self.label_smoothing, self.class_label_smoothing = label_smoothing, class_label_smoothing
         self.class_weights = class_weights
-        self.ema_network: Any = copy_of(network) if ema_decay else None
+        self.ema_network: Any = optimization.copy_of(network) if ema_decay else None
         self.epoch = self._state("epoch", (), "int32")
         self.class_accuracy = self._state("class_accuracy", (num_classes,))
         self.class_weight = self._state("class_weight", (num_classes,), initial=1.0)
         if class_weights:
             self.class_weight.assign(weighting.first(class_weights, num_classes))
+        if weighting.follows_losses(class_weights):
+            self.total_losses = self._state("total_losses", (num_classes + 1,))
         self._add_metrics()
         self.built = True
 
@@ -212,11 +214,17 @@ class Method(Measured):
         """Is called on the host after an epoch with its class-wise values, metric name -> float [K].
 
         `validation` is empty where there was none. Subclasses call this one too.
+
+        Raises:
+          ValueError: the class weights follow validation, and there was none.
         """
         accuracy = np.nan_to_num(train[self.train_confusion.name], nan=1.0)
         self.class_accuracy.assign(accuracy)
-        weights = weighting.next_weights(self.class_weights, accuracy)
-        if weights is not None:
+        if weighting.follows_losses(self.class_weights):
+            self.total_losses.assign(self.total_losses + self.validation_losses(validation))
+            total = keras.ops.convert_to_numpy(self.total_losses)
+            self.class_weight.assign(weighting.by_losses(self.class_weights, total))
+        elif (weights := weighting.by_accuracy(self.class_weights, accuracy)) is not None:
             self.class_weight.assign(weights)
 
     @property
@@ -338,11 +346,3 @@ class Method(Measured):
     def average_decay(self) -> tf.Tensor:
         """Returns the decay of the moving average in this step, scalar."""
         return optimization.ema_decay(self.ema_decay, self.optimizer.iterations)
-
-
-def copy_of(network: keras.Model) -> keras.Model:
-    """Returns another network with the same weights, not trainable."""
-    copied = keras.models.clone_model(network)
-    copied.set_weights(network.get_weights())
-    copied.trainable = False
-    return copied

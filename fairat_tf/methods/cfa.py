@@ -34,7 +34,7 @@ import tensorflow as tf
 from fairat_tf import optimization, rng
 from fairat_tf.attacks.pgd import misclassified
 from fairat_tf.config import option
-from fairat_tf.methods.base import Method, copy_of
+from fairat_tf.methods.base import Method
 from fairat_tf.methods.batches import Batch, Examples
 from fairat_tf.methods.options import WithLoss, loss_option
 from fairat_tf.metrics.classwise import ClassMean
@@ -66,7 +66,7 @@ class CFA(Method):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.options.cfa_average and self.ema_network is None:
-            self.ema_network = copy_of(self.network)
+            self.ema_network = optimization.copy_of(self.network)
         self.waiting = self._state("waiting", (), "int32")  # 1: the last epoch is to be averaged
 
     def _calibrated(self, share: float, labels: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fairat_tf import rng
@@ -91,6 +92,17 @@ class Measured(keras.Model):
 
     def observe_validation(self, batch: Batch, logits_fn: Callable[..., tf.Tensor], right: tf.Tensor) -> None:
         """Sees a validation batch and which of its plain images [B] were classified rightly."""
+
+    def validation_losses(self, validation: dict[str, Any]) -> np.ndarray:
+        """Returns the mean cross-entropies of the attacked validation images, by class and of all, [K + 1].
+
+        Raises:
+          ValueError: `validation`, the class-wise values of the epoch, is empty: there was none.
+        """
+        if not validation:
+            raise ValueError("class_weights=hedge needs validation data after every epoch")
+        average = keras.ops.convert_to_numpy(self.robust_loss.result())
+        return np.append(np.nan_to_num(validation[self.robust_loss.name]), average)
 
     @property
     def train_metrics(self) -> list[keras.metrics.Metric]:

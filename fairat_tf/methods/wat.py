@@ -34,15 +34,10 @@ from fairat_tf import rng
 from fairat_tf.config import option
 from fairat_tf.methods.base import Method
 from fairat_tf.methods.batches import Batch, Examples
+from fairat_tf.methods.class_weights import hedge
 from fairat_tf.methods.options import WithLoss, loss_option
 from fairat_tf.metrics.classwise import ClassMean
 from fairat_tf.objectives.robust import Terms
-
-
-def hedge(total_costs: np.ndarray, eta: float) -> np.ndarray:
-    """Returns the weights w, float32 [K + 1], from the costs summed over the epochs, [K + 1]."""
-    scaled = np.exp(eta * (total_costs - total_costs.max()))
-    return ((len(total_costs) - 1) * scaled / scaled.sum()).astype(np.float32)
 
 
 class WAT(Method):

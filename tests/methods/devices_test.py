@@ -35,6 +35,7 @@ OPTIONS: dict[str, list[dict]] = {
             "hard_combine": "append",
             "loss": "trades",
             "awp_gamma": 0.01,
+            "class_weights": "hedge:1",
         },
         {
             "augmentation": "crop",

@@ -164,16 +164,51 @@ def test_inverse_class_weights_by_the_formula():
         inverse = [max(t, 1e-3) ** -power for t in accuracy]
         expected = [min(max(4 * v / sum(inverse), 5 / 6), 5 / 2) for v in inverse]
         np.testing.assert_allclose(
-            class_weights.next_weights(f"inverse:{power}", accuracy), expected, rtol=1e-6
+            class_weights.by_accuracy(f"inverse:{power}", accuracy), expected, rtol=1e-6
         )
     method = oracle.linear_method("pgd_at", class_weights="inverse")
     np.testing.assert_array_equal(oracle.value(method.class_weight), [1, 1, 1])
     method.on_epoch_end(0, {"robust": np.array([0.8, 0.5, 0.4])}, {})
-    w = class_weights.next_weights("inverse:2", np.array([0.8, 0.5, 0.4]))[oracle.LABELS]
+    w = class_weights.by_accuracy("inverse:2", np.array([0.8, 0.5, 0.4]))[oracle.LABELS]
     oracle.check_step(method, oracle.cross_entropy_rows(oracle.KERNEL, oracle.shifted(), TARGETS, w))
 
 
-@pytest.mark.parametrize("spec", ["1,2", "a,b,c", "inverse:x", "inverse:-1", "-1,1,1", "0,0,0", "nan,1,1"])
+def test_hedge_class_weights_are_those_of_wat_with_mean_one():
+    losses = np.array([[2.0, 1.0, 0.5, 1.3], [2.5, 0.9, 0.7, 1.4]])  # epochs x (classes + average)
+    method = oracle.linear_method("pgd_at", class_weights="hedge:1.5")
+    np.testing.assert_array_equal(oracle.value(method.class_weight), [1, 1, 1])
+    for epoch, row in enumerate(losses):
+        method.robust_loss.reset_state()
+        method.robust_loss.update_state([0], [row[-1]])  # the mean over all examples
+        method.on_epoch_end(epoch, {"robust": np.ones(3)}, {"robust_loss": row[:-1]})
+    powers = [np.exp(1.5 * total) for total in losses.sum(0)]
+    sums = np.array([power + powers[-1] for power in powers[:-1]])
+    w = sums / sums.mean()
+    np.testing.assert_allclose(oracle.value(method.class_weight), w, rtol=1e-5)
+    rows = oracle.cross_entropy_rows(oracle.KERNEL, oracle.shifted(), TARGETS, w[oracle.LABELS])
+    oracle.check_step(method, rows)
+    assert w.argmax() == 0 and w.argmin() == 2
+
+
+def test_hedge_follows_the_attacked_validation_images():
+    method = oracle.linear_method("pgd_at", class_weights="hedge")
+    mask = np.array([1, 1, 1, 1, 1, 0.0])
+    method.test_step({**oracle.batch(), "mask": tf.constant(mask, tf.float32)})
+    method.on_epoch_end(0, {"robust": np.ones(3)}, method.classwise(method.validation_metrics))
+    q = oracle.softmax(oracle.flat(oracle.shifted()) @ oracle.KERNEL)
+    cost = -np.log(q[np.arange(oracle.SIZE), oracle.LABELS])
+    expected = [cost[(mask > 0) & (k == oracle.LABELS)].mean() for k in range(3)] + [cost[mask > 0].mean()]
+    np.testing.assert_allclose(oracle.value(method.total_losses), expected, rtol=1e-5)
+
+
+def test_hedge_without_validation_is_refused():
+    with pytest.raises(ValueError, match="class_weights=hedge needs validation"):
+        oracle.linear_method("pgd_at", class_weights="hedge").on_epoch_end(0, {"robust": np.ones(3)}, {})
+
+
+@pytest.mark.parametrize(
+    "spec", ["1,2", "a,b,c", "inverse:x", "hedge:x", "hedge:-1", "inverse:-1", "-1,1,1", "0,0,0", "nan,1,1"]
+)
 def test_class_weights_that_do_not_fit_are_refused(spec):
     with pytest.raises(ValueError, match="class_weights must be 3 numbers"):
         oracle.linear_method("pgd_at", class_weights=spec)

@@ -42,8 +42,8 @@ def refusal(parts: Any) -> str:
         return f"method={parts.config.method} does more at the begin of an epoch than a program can"
     if kind.on_epoch_end not in (Method.on_epoch_end, FairAT.on_epoch_end):
         return f"method={parts.config.method} learns from the end of an epoch, which a program cannot"
-    if method.class_weights.startswith("inverse") or method.class_label_smoothing:
-        return "class_weights=inverse and class_label_smoothing follow the accuracy of each epoch"
+    if method.class_weights.startswith(("inverse", "hedge")) or method.class_label_smoothing:
+        return "class_weights=inverse, hedge and class_label_smoothing follow the end of each epoch"
     options = parts.config.options
     if options.get("hard_choice") == "worst_classes" or options.get("split_bn"):
         return "hard_choice=worst_classes and split_bn follow the end of each epoch"
