@@ -83,3 +83,9 @@ def plain_examples(batch: Batch, images: tf.Tensor) -> Examples:
         scores=tf.zeros(size),
         soft=batch.soft,
     )
+
+
+def replaced(old: tf.Tensor, new: tf.Tensor, rows: tf.Tensor, member: tf.Tensor) -> tf.Tensor:
+    """Returns `old` [B, H, W, C] with `new` [m, H, W, C] in the rows `rows` that are members, bool [m]."""
+    updates = tf.where(tf.reshape(member, [-1, 1, 1, 1]), new, tf.gather(old, rows))
+    return tf.tensor_scatter_nd_update(old, rows[:, None], updates)

@@ -50,7 +50,7 @@ import tensorflow as tf
 from fairat_tf import augment, errors, rng
 from fairat_tf.config import option
 from fairat_tf.methods.base import replicas
-from fairat_tf.methods.batches import Batch, Examples, plain_examples
+from fairat_tf.methods.batches import Batch, Examples, plain_examples, replaced
 from fairat_tf.methods.options import WithLoss
 from fairat_tf.methods.views import WithViews
 from fairat_tf.metrics.classwise import ClassMean
@@ -107,6 +107,7 @@ class FairAT(WithViews):
         )
         hard_reattack: bool = option(True, "attack the new view (else augment the PGD example itself)")
         hard_warmup_epochs: int = option(0, "epochs of plain PGD-AT first", low=0)
+        hard_balanced: bool = option(False, "the same share of every class: its own hardest examples (topk)")
         hard_group: int = option(
             0, "choose within groups of this many neighbours, not over the global batch (0)", low=0
         )
@@ -120,6 +121,8 @@ class FairAT(WithViews):
                 "split_bn needs hard_combine=append: where views replace the hard examples, the BatchNorm "
                 "that is evaluated never sees a hard example"
             )
+        if self.options.hard_balanced and (self.options.hard_select != "topk" or self.options.hard_group):
+            raise ValueError("hard_balanced needs hard_select=topk without hard_group")
         self.augmentation = augment.get(self.options.augmentation)
         if self.options.hard_score == "memory" and not self.num_examples:
             raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
@@ -150,11 +153,11 @@ class FairAT(WithViews):
             row_labels, present = tf.gather(batch.labels, hard.rows), tf.cast(hard.member, tf.float32)
             behind = self._shared_out([views, attacked, row_labels, row_truth, present], size)
             return self._with_views_behind(batch, adversarial, behind, chosen, scores)
-        natural = self._replaced(images, views, hard)
+        natural = replaced(images, views, *hard)
         train_on = (
             self.attacked(natural, truth, attack_seed)  # one attack on old and new views
             if attacked is None
-            else self._replaced(adversarial, attacked, hard)  # 6
+            else replaced(adversarial, attacked, *hard)  # 6
         )
         examples = plain_examples(batch, train_on)
         return examples._replace(natural=natural, hard=chosen, scores=scores)
@@ -224,14 +227,16 @@ class FairAT(WithViews):
         else:
             ranked = scores if choice == "hardest" else -scores
         known = scores >= 0.0 if self.options.hard_score == "memory" else tf.fill([size], True)
-        return self._selected(ranked) & started & known
+        return self._selected(ranked, labels) & started & known
 
-    def _selected(self, ranked: tf.Tensor) -> tf.Tensor:
+    def _selected(self, ranked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Returns the examples ranked highest, bool [B]."""
         options, size = self.options, ranked.shape[0]
         if options.hard_select == "topk" and options.hard_group:
             return selection.in_groups(ranked, options.hard_fraction, options.hard_group)
         everyone = selection.global_scores(ranked)
+        if options.hard_balanced:
+            everyone = selection.places_in_class(everyone, selection.global_scores(labels))
         if options.hard_select == "topk":
             return selection.local(selection.topk(everyone, options.hard_fraction), size)
         if options.hard_select == "mean":
@@ -291,12 +296,6 @@ class FairAT(WithViews):
     def _view(self, images: tf.Tensor, drawn: Any) -> tf.Tensor:
         """Returns the images augmented as drawn; augmentation computes in float32."""
         return tf.cast(self.augmentation.apply(tf.cast(images, tf.float32), drawn), images.dtype)
-
-    def _replaced(self, old: tf.Tensor, new: tf.Tensor, hard: Hard) -> tf.Tensor:
-        """Returns the old rows with the members' new ones in their place."""
-        member = tf.reshape(hard.member, [-1, 1, 1, 1])
-        updates = tf.where(member, new, tf.gather(old, hard.rows))
-        return tf.tensor_scatter_nd_update(old, hard.rows[:, None], updates)
 
     # ---- state and what is logged ---------------------------------------------------------------------
 

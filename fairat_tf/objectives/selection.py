@@ -40,6 +40,20 @@ def lowest_classes(class_values: tf.Tensor, fraction: float) -> tf.Tensor:
     return topk(-class_values, fraction)
 
 
+def places_in_class(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Returns the place of each score among those of its class, from -1 (lowest) to 0 (highest), float32 [B].
+
+    With n examples of the class, the one with j higher ones has -(j + 1/2) / n; ties: the lower index is
+    higher. The highest places of a batch are thus about the same share of every class.
+    """
+    same = labels[:, None] == labels[None]
+    index = tf.range(scores.shape[0])
+    earlier = (scores[None] == scores[:, None]) & (index[None] < index[:, None])
+    higher = same & ((scores[None] > scores[:, None]) | earlier)
+    above, size = (tf.reduce_sum(tf.cast(pairs, tf.float32), 1) for pairs in (higher, same))
+    return -(above + 0.5) / size
+
+
 def in_groups(scores: tf.Tensor, fraction: float, group: int) -> tf.Tensor:
     """Returns `topk` taken within each run of `group` neighbours, bool [B]; `group` divides B."""
     if scores.shape[0] % group:

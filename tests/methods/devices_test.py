@@ -39,6 +39,10 @@ OPTIONS: dict[str, list[dict]] = {
         },
         {
             "augmentation": "crop",
+            "hard_balanced": True,
+        },
+        {
+            "augmentation": "crop",
             "hard_choice": "worst_classes",
             "class_label_smoothing": 0.2,
             "easy_fraction": 0.3,

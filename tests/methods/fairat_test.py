@@ -141,6 +141,14 @@ def test_controls(choice, hard):
     assert np.flatnonzero(method.training_batch(batch(), SEED).hard).tolist() == hard
 
 
+def test_balanced_takes_the_hardest_of_each_class():
+    unbalanced, _ = fairat()
+    balanced, _ = fairat(hard_balanced=True)
+    assert np.flatnonzero(unbalanced.training_batch(batch((0, 1, 0, 1)), SEED).hard).tolist() == [1, 3]
+    # class 0 is hard where it is dim, class 1 where it is bright
+    assert np.flatnonzero(balanced.training_batch(batch((0, 1, 0, 1)), SEED).hard).tolist() == [0, 1]
+
+
 def test_random_control_takes_k_whatever_the_scores_and_varies_with_the_seed():
     method, _ = fairat(hard_choice="random")
     masks = [method.training_batch(batch(), rng.key(0, "test", s)).hard.numpy() for s in range(60)]
@@ -257,6 +265,7 @@ VARIANTS = [
     {"hard_choice": "random", "hard_group": 4},
     {"hard_choice": "worst_classes"},
     {"hard_choice": "all"},
+    {"hard_balanced": True},
 ]
 
 
@@ -284,6 +293,8 @@ def test_every_reading_gives_the_same_with_and_without_xla(options):
         {"easy_fraction": -0.1},
         {"hard_warmup_epochs": -1},
         {"augmentation": "nothing"},
+        {"hard_balanced": True, "hard_select": "mean"},
+        {"hard_balanced": True, "hard_group": 2},
     ],
 )
 def test_impossible_options_are_refused(options):

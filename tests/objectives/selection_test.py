@@ -59,6 +59,25 @@ def test_lowest_classes_ties_go_to_the_lower_class():
     ]
 
 
+def test_places_in_class_by_hand():
+    scores = tf.constant([5.0, 1.0, 9.0, 9.0, 2.0, 3.0])
+    labels = tf.constant([0, 0, 0, 1, 1, 2])
+    expected = [-1.5 / 3, -2.5 / 3, -0.5 / 3, -0.5 / 2, -1.5 / 2, -0.5]
+    np.testing.assert_allclose(selection.places_in_class(scores, labels), expected, rtol=1e-6)
+    tied = selection.places_in_class(tf.ones(4), tf.constant([1, 0, 1, 1]))
+    np.testing.assert_allclose(tied, [-0.5 / 3, -0.5, -1.5 / 3, -2.5 / 3], rtol=1e-6)
+
+
+def test_the_highest_places_are_the_same_share_of_every_class():
+    labels = np.repeat(np.arange(4), [40, 20, 10, 10])
+    scores = np.random.default_rng(0).normal(size=80).astype(np.float32) + 5 * labels
+    chosen = selection.topk(selection.places_in_class(tf.constant(scores), tf.constant(labels)), 0.5).numpy()
+    assert [chosen[labels == k].mean() for k in range(4)] == [0.5] * 4
+    for k in range(4):
+        own, inside = scores[labels == k], chosen[labels == k]
+        assert own[inside].min() > own[~inside].max()
+
+
 def test_replicas_choose_what_one_device_chooses(mirrored):
     scores = np.array([5, 1, 7, 7, 3, 7, 0, 2], np.float32)
     expected = selection.topk(tf.constant(scores), 0.5).numpy()
