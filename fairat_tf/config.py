@@ -204,7 +204,11 @@ class Run:
     checkpoint_minutes: float = option(10.0, "minutes between checkpoints within an epoch", low=0.0)
     tensorboard: bool = option(True, "write TensorBoard files")
     evaluate: str = option("clean,fgsm,pgd20", "attacks on the test split at the end; empty for none")
-    evaluate_examples: int = option(0, "test examples for that, the same number a class; 0 for all", low=0)
+    evaluate_examples: int = option(
+        0,
+        "test examples for that, the same number a class and the same ones for every seed; 0 for all",
+        low=0,
+    )
 
 
 # What is not part of the experiment: another value may go on in the same run directory.

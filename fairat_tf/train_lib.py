@@ -55,6 +55,7 @@ from fairat_tf.training_loop import Loop, Position
 from fairat_tf.workers import Cluster, Team
 
 _DIAGNOSIS_SECONDS = 10.0
+_EVALUATION_SEED = 0  # of every run: runs of other seeds are compared with it example by example
 _DISK_REFUSES = tuple(
     os.strerror(code)
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -288,12 +289,12 @@ def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSig
 
 
 def _sample(parts: Parts) -> Split:
-    """Returns the test examples to evaluate: all, or the same number from each class."""
-    test, wanted = parts.dataset.test, parts.config.run
-    if not wanted.evaluate_examples:
+    """Returns the test examples to evaluate: all, or the same ones of each class whatever the run's seed."""
+    test, wanted = parts.dataset.test, parts.config.run.evaluate_examples
+    if not wanted:
         return test
-    each = sampling.per_class_for(test.labels, parts.dataset.num_classes, wanted.evaluate_examples)
-    return test.take(sampling.by_class(test.labels, parts.dataset.num_classes, each, wanted.seed))
+    each = sampling.per_class_for(test.labels, parts.dataset.num_classes, wanted)
+    return test.take(sampling.by_class(test.labels, parts.dataset.num_classes, each, _EVALUATION_SEED))
 
 
 def _evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, Any] | None:
@@ -315,7 +316,7 @@ def _evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, 
 
 def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> dict[str, Any]:
     """Evaluates the network at `path` on the test examples and writes the result into `folder`."""
-    wanted, model = parts.config.run, model_files.load(path)
+    model = model_files.load(path)
     result = eval_lib.evaluate(
         model.logits_fn,
         test.images,
@@ -325,7 +326,7 @@ def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> d
         epsilon=parts.config.attack.epsilon,
         norm=parts.config.attack.norm,
         batch_size=250,
-        seed=wanted.seed,
+        seed=_EVALUATION_SEED,
         progress=True,
         state_dir=str(folder / "eval_state"),
         model=model.described(),

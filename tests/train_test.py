@@ -238,6 +238,22 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(svhn, finish
         np.testing.assert_array_equal(a, b)
 
 
+def test_runs_of_every_seed_are_evaluated_on_the_same_examples():
+    from types import SimpleNamespace
+
+    from fairat_tf import train_lib
+    from fairat_tf.config import Config, Run
+    from tests import support
+
+    def sampled(seed):
+        config = Config(run=Run(seed=seed, evaluate_examples=20))
+        return train_lib._sample(SimpleNamespace(config=config, dataset=support.tiny_dataset()))
+
+    first, second = sampled(0), sampled(1)
+    np.testing.assert_array_equal(first.images, second.images)
+    assert np.bincount(first.labels).tolist() == [5] * 4
+
+
 def test_dry_run_prints_the_recipe_and_writes_nothing(svhn, tmp_path):
     result = run("--dataset=svhn", f"--data_dir={svhn}", "--dry_run", f"--run_dir={tmp_path / 'run'}")
     assert result.returncode == 0 and "110 epochs" in result.stdout and "about" in result.stdout
