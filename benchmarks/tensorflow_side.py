@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from benchmarks.cases import Case, method_and_options
 from fairat_tf import attacks, devices, methods, networks, rng
+from fairat_tf.methods.distillation import Distilled
 from fairat_tf.networks.folding import prepared
 from fairat_tf.networks.training_pass import training_pass
 from fairat_tf.objectives import losses
@@ -24,6 +25,7 @@ def make(case: Case) -> Callable[[], Any]:
 
 
 def _prepare_machine(case: Case) -> None:
+    tf.get_logger().setLevel("ERROR")  # many methods in one process are no retracing
     try:
         if case.threads:
             tf.config.threading.set_intra_op_parallelism_threads(case.threads)
@@ -64,9 +66,11 @@ def _step(case: Case) -> Callable[[], Any]:
     name, options = method_and_options(case.method)
     strategy = devices.strategy(str(case.replicas))
     with strategy.scope():
-        network = _network(case, synchronized_bn=case.replicas > 1)
-        method = methods.get(name)(
-            network,
+        kind = methods.get(name)
+        if issubclass(kind, Distilled):
+            options["teacher_logits"] = prepared(_network(case))
+        method = kind(
+            _network(case, synchronized_bn=case.replicas > 1),
             attack=_pgd(case),
             num_classes=case.classes,
             num_examples=_EXAMPLES,
@@ -74,7 +78,7 @@ def _step(case: Case) -> Callable[[], Any]:
             **options,
         )
         method.compile(optimizer=SGD(0.01, momentum=0.9, weight_decay=5e-4))
-        method.optimizer.build(network.trainable_variables)
+        method.optimizer.build(method.training_network.trainable_variables)
     method.epoch.assign(1)
     batch = _batch(case)
     if case.replicas == 1:
