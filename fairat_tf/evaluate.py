@@ -40,7 +40,13 @@ with COMMAND.group("Data"):
     flags.DEFINE_string(
         "dataset", None, "A name, folder:PATH or npz:PATH, as for training.", required=True, **_f
     )
-    flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which examples.", **_f)
+    flags.DEFINE_enum(
+        "split",
+        "test",
+        ["train", "validation", "test"],
+        "Which examples; as the run divided them.",
+        **_f,
+    )
     flags.DEFINE_string("data_dir", "", "Folder of original or prepared files.", **_f)
     flags.DEFINE_bool("download", False, "Allow the network.", **_f)
     flags.DEFINE_integer("image_size", 0, "Resize to this height and width; 0 keeps.", lower_bound=0, **_f)

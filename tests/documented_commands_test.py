@@ -137,7 +137,7 @@ def test_data_commands(page, words, desk, capsys):
 
 def taken_for_granted(page, folder, monkeypatch):
     """Makes what a page presupposes from other pages: a run, and evaluations of it with several seeds."""
-    if page.name == "adding_an_attack.md":
+    if page.name in ("adding_an_attack.md", "evaluate.md"):
         monkeypatch.setattr(
             sys, "argv", ["train", "--flagfile=flags/quick.flags", "--run_dir=runs/first", *SMALL]
         )

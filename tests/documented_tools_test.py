@@ -1,7 +1,8 @@
 """The documentation's commands that start a program of their own: `./tools/*`, the self-test, a download.
 
 They are started as they stand, in a copy of the repository; flags behind them, of which the last ones count,
-make them cheap. FAIRAT_TF_TORCH_PYTHON names a Python with requirements-benchmark.txt for those with a peer.
+make them cheap. FAIRAT_TF_TORCH_PYTHON names a Python with requirements-benchmark.txt for those with a peer,
+FAIRAT_TF_AUTOATTACK the folder of the authors' AutoAttack.
 """
 
 import functools
@@ -10,6 +11,7 @@ import hashlib
 import http.server
 import os
 import re
+import shlex
 import shutil
 import struct
 import subprocess
@@ -19,7 +21,7 @@ import threading
 import numpy as np
 import pytest
 
-from tests.documented import ALL, ROOT, command_of, main_of, title
+from tests.documented import ALL, PAGES, ROOT, blocks, command_of, main_of, title
 
 TRAINING = (
     "--width=2 --batch_size=8 --attack_steps=1 --validation_steps=1 --validation_fraction=0.2 --epochs=1"
@@ -34,6 +36,8 @@ ADDED = {  # a tool, or a tool and its first argument -> flags behind its comman
     "run_step export": "--network=small_cnn --width=2 --batch_size=500 --attack_steps=1 --limit_train=1000",
 }
 PROGRAMS = ("quickstart", "study", "checkpoint_cost", "crash_test", "test", "benchmark")
+OFFICIAL = "--examples=4 --suite_examples=10 --time_examples=4 --time_batch=4 --width=4"
+AUTOATTACK = os.environ.get("FAIRAT_TF_AUTOATTACK", "")
 TORCH_PYTHON = os.environ.get("FAIRAT_TF_TORCH_PYTHON", "")
 LINES = {" ".join(words): words for _, words in ALL if words[0].startswith("./tools/")}
 LINES.pop("./tools/test")  # it is what runs this file
@@ -44,6 +48,12 @@ pytestmark = pytest.mark.skipif(
 
 def of(*tools):
     return [words for words in LINES.values() if words[0].removeprefix("./tools/") in tools]
+
+
+def sh_lines_of(program):
+    """Returns the commands of the pages that begin with `program`."""
+    lines = [line for page in PAGES for body in blocks(page, "sh") for line in body.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +115,38 @@ def test_a_step_elsewhere_as_documented(checkout, tfds_cifar10, monkeypatch):
 def test_the_selftest_as_documented(checkout):
     (words,) = [words for _, words in ALL if words[2:] == ["fairat_tf.selftest"]]
     assert "judged rightly" in started([str(checkout / ".venv/bin/python"), *words[1:]], checkout)
+
+
+def comparisons():
+    """Returns the commands of the page on the agreement with the authors' AutoAttack."""
+    text = (ROOT / "docs/results/autoattack_agreement.md").read_text().replace("\\\n", " ")
+    return [shlex.split(line) for line in re.findall(r"^python (tools/compare.*)$", text, re.M)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.skipif(not (AUTOATTACK and TORCH_PYTHON), reason="FAIRAT_TF_AUTOATTACK or _TORCH_PYTHON not set")
+def test_the_comparison_with_the_authors_as_documented(checkout, tfds_cifar10, tmp_path):
+    places = {
+        "<auto-attack>": AUTOATTACK,
+        "<torch-python>": TORCH_PYTHON,
+        "<tfds>": tfds_cifar10,
+        "<folder>": tmp_path,
+    }
+    assert len(comparisons()) == 3
+    for words in comparisons():
+        filled = [functools.reduce(lambda w, p: w.replace(p, str(places[p])), places, word) for word in words]
+        started([str(checkout / ".venv/bin/python"), *filled, *OFFICIAL.split()], checkout)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("words", sh_lines_of("tensorboard"), ids=title)
+def test_tensorboard_as_documented(words, tmp_path):
+    program = [sys.executable, "-m", "tensorboard.main", *words[1:], "--port=0"]
+    with subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        said = next((line for line in process.stderr if "http://" in line), "")
+        process.terminate()
+    assert "TensorBoard" in said
 
 
 # ---- a download -------------------------------------------------------------------------------------------

@@ -65,9 +65,9 @@ def load(
       download: False forbids the network. Drawing `street_digits` needs none.
       image_size: height and width in pixels to resize to; 0 keeps the images.
       limit_train: keep about the first `limit_train` examples of a seeded permutation, with the classes'
-        proportions (see `splitting.limited`); 0 keeps all. `limit_test` alike.
-      limit_test: as `limit_train`, for the test split.
-      seed: of the limits and of splits that have to be carved.
+        proportions (see `splitting.limited`); 0 keeps all.
+      limit_test: as `limit_train`, for the test split, and the same ones for every seed.
+      seed: of `limit_train`. Where there is no test split, what is carved from train does not depend on it.
       progress: show bars on stderr where reading takes long.
 
     Raises:
@@ -83,13 +83,13 @@ def load(
             raise ValueError(f"{option}: expected 0 or a positive number, received {value}.")
     from fairat_tf.data.checks import check
 
-    request = Request(name, data_dir, download, image_size, seed, progress)
+    request = Request(name, data_dir, download, image_size, progress)
     whole = source(name, data_dir)(request)
     check(whole)
     data = dataclasses.replace(
         whole,
         train=limited(whole.train, limit_train, seed, whole.num_classes),
-        test=limited(whole.test, limit_test, seed, whole.num_classes),
+        test=limited(whole.test, limit_test, 0, whole.num_classes),
     )
     check(data)
     return data

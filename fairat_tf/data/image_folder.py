@@ -8,7 +8,7 @@
 
 Where one class folder holds only folders, all must; the names of this second level are the values of group
 column "group", over all classes and splits together (`--group_by=group`). Deeper levels are not read.
-Without test/, a stratified, seeded 20 % becomes the test split, and a log line says so.
+Without test/, a stratified 20 % becomes the test split, and a log line says so.
 """
 
 import concurrent.futures
@@ -23,9 +23,8 @@ from PIL import Image, ImageOps
 from fairat_tf.data.dataset import DataError, Dataset, Split
 from fairat_tf.data.images import resize
 from fairat_tf.data.sources import Request
-from fairat_tf.data.splitting import split_validation
+from fairat_tf.data.splitting import carve_test
 
-TEST_SHARE = 0.2
 GROUP = "group"
 """Name of the column that a second level of folders becomes."""
 _ENDINGS = (".png", ".jpg", ".jpeg")
@@ -68,7 +67,7 @@ def load_folder(request: Request) -> Dataset:
     train, test = splits["train"], splits.get("test")
     if test is None:
         logging.warning("%s has no test/: a stratified 20 %% of train becomes the test split.", request.name)
-        train, test = split_validation(train, TEST_SHARE, request.seed, len(names))
+        train, test = carve_test(train, len(names))
     group_names = {GROUP: tuple(groups)} if groups else {}
     return Dataset(request.name, tuple(names), train, test, splits.get("validation"), group_names)
 

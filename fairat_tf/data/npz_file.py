@@ -4,7 +4,7 @@
     data = load_npz(Request("npz:my.npz"))
 
 Arrays: `train_images`, `train_labels`, `test_images`, `test_labels`, and optional `val_images`,
-`val_labels`; or `images` and `labels`, of which a stratified, seeded 20 % becomes the test split. Optional:
+`val_labels`; or `images` and `labels`, of which a stratified 20 % becomes the test split. Optional:
 `class_names` (text [K]) and group columns `train_groups_NAME` (`groups_NAME` in the short form): text,
 integers or booleans [N].
 """
@@ -20,9 +20,8 @@ from fairat_tf.data.dataset import DataError, Dataset, Split
 from fairat_tf.data.group_columns import coded
 from fairat_tf.data.images import resize, to_uint8
 from fairat_tf.data.sources import Request
-from fairat_tf.data.splitting import split_validation
+from fairat_tf.data.splitting import carve_test
 
-TEST_SHARE = 0.2
 _PREFIXES = {"train": "train_", "validation": "val_", "test": "test_"}
 
 
@@ -52,7 +51,7 @@ def load_npz(request: Request) -> Dataset:
     if test is None:
         logging.warning("%s has no test images: a stratified 20 %% becomes the test split.", request.name)
         _check_labels(train, len(names), path)
-        train, test = split_validation(train, TEST_SHARE, request.seed, len(names))
+        train, test = carve_test(train, len(names))
     return Dataset(request.name, names, train, test, splits.get("validation"), group_names)
 
 

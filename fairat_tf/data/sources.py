@@ -22,7 +22,6 @@ class Request:
       data_dir: folder of original or prepared files; "" for TFDS' own default.
       download: whether files may be fetched from the network.
       image_size: height and width to resize to, in pixels; 0 keeps the images as they are.
-      seed: for splits that a source has to carve.
       progress: show bars on stderr where reading takes long.
     """
 
@@ -30,7 +29,6 @@ class Request:
     data_dir: str = ""
     download: bool = True
     image_size: int = 0
-    seed: int = 0
     progress: bool = True
 
     @property

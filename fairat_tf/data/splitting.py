@@ -9,6 +9,8 @@ import numpy as np
 
 from fairat_tf.data.dataset import Split
 
+TEST_SHARE = 0.2
+
 
 def _shuffled(size: int, seed: int, purpose: str) -> np.ndarray:
     entropy = np.random.SeedSequence([seed & 0xFFFFFFFF, zlib.crc32(purpose.encode())])
@@ -35,6 +37,14 @@ def split_validation(split: Split, fraction: float, seed: int, num_classes: int)
     if not fraction:
         return split, split.take(np.zeros(0, np.int64))
     return split.take(np.flatnonzero(~chosen)), split.take(np.flatnonzero(chosen))
+
+
+def carve_test(split: Split, num_classes: int) -> tuple[Split, Split]:
+    """Returns (train, test) of data that come without a test split: a stratified 20 %, the same ones always.
+
+    No seed decides: runs of different seeds have the same test examples, and none has trained on them.
+    """
+    return split_validation(split, TEST_SHARE, 0, num_classes)
 
 
 def limited(split: Split, limit: int, seed: int, num_classes: int) -> Split:

@@ -21,7 +21,7 @@ from fairat_tf.data import network_probe, specs, tfds_features
 from fairat_tf.data.dataset import NO_YES, DataError, Dataset, Split
 from fairat_tf.data.images import resized
 from fairat_tf.data.sources import Request
-from fairat_tf.data.splitting import split_validation
+from fairat_tf.data.splitting import carve_test
 
 _ALIASES = {"svhn": "svhn_cropped"}
 _BATCH = 512
@@ -128,7 +128,7 @@ def read(builder: Any, request: Request) -> Dataset:
         test, validation = validation, None
     elif test is None:
         logging.warning("%s has no test split; 20 %% of train become the test split.", request.name)
-        train, test = split_validation(splits["train"], 0.2, request.seed, len(names))
+        train, test = carve_test(splits["train"], len(names))
     group_names = {
         tfds_features.group_name(builder, name): column.names
         for name, column in columns.items()

@@ -13,7 +13,7 @@ import numpy as np
 
 from fairat_tf import attacks, data, errors, eval_lib, model_files
 from fairat_tf.data import DataError, Dataset, Split
-from fairat_tf.evaluation import contract, evidence, gate, groups, planning, sampling
+from fairat_tf.evaluation import contract, evidence, gate, groups, kept_apart, planning, sampling
 from fairat_tf.evaluation.gate import Gate
 from fairat_tf.metrics.fairness import rho
 from fairat_tf.reporting import files
@@ -26,7 +26,7 @@ class Request:
     Attributes:
       model: run directory, .keras file, SavedModel or module:function.
       dataset: as for training: a name, "folder:PATH", "npz:PATH".
-      split: "test", "validation" or "train".
+      split: "test", "validation" or "train"; of a run directory those of the run (`evaluation.kept_apart`).
       data_dir, download, image_size: as for training.
       outputs, input_range, endpoint, trust: see `model_files.load`.
       attacks: their names.
@@ -138,15 +138,15 @@ def _examples(request: Request) -> tuple[Dataset, Split]:
             data_dir=request.data_dir,
             download=request.download,
             image_size=request.image_size,
-            seed=request.seed,
             progress=request.progress,
         )
     except DataError as error:
         raise errors.DataError(str(error)) from error
-    if request.split not in dataset.splits:
-        known = ", ".join(dataset.splits)
+    splits = kept_apart.splits_of(dataset, request.dataset, request.model)
+    if request.split not in splits or not len(splits[request.split]):
+        known = ", ".join(splits)
         raise errors.UsageError(f"{request.dataset} has no split {request.split!r}; it has {known}")
-    return dataset, dataset.splits[request.split]
+    return dataset, splits[request.split]
 
 
 def _drawn(request: Request, split: Split, classes: int) -> tuple[Split, dict[str, Any]]:

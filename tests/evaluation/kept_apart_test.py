@@ -1,0 +1,80 @@
+"""A run's validation examples are found again from its directory, and no seed moves what is tested."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fairat_tf import assembly, data, errors
+from fairat_tf.config import Config, Data, Run
+from fairat_tf.data.dataset import Dataset
+from fairat_tf.data.splitting import limited
+from fairat_tf.evaluation import kept_apart, running
+from tests import support
+
+
+def config(name="tiny", seed=3, **facts):
+    return Config(data=Data(dataset=name, validation_fraction=0.25, **facts), run=Run(seed=seed))
+
+
+@pytest.fixture
+def run_directory(tmp_path):
+    def make(**options):
+        (tmp_path / "run/best").mkdir(parents=True)
+        (tmp_path / "run/config.json").write_text(config(**options).to_json())
+        return tmp_path / "run"
+
+    return make
+
+
+@pytest.mark.parametrize("inside", ["", "best/model.keras", "last"])
+def test_they_are_those_of_training(run_directory, inside):
+    dataset = support.tiny_dataset()
+    train, validation = assembly._splits(config(), dataset)
+    found = kept_apart.splits_of(dataset, "tiny", str(run_directory() / inside))
+    np.testing.assert_array_equal(found["validation"].images, validation.images)
+    np.testing.assert_array_equal(found["train"].images, train.images)
+    assert found["test"] is dataset.test and len(validation) == 24
+
+
+def test_a_limit_of_training_counts(run_directory):
+    dataset = support.tiny_dataset()
+    cut = dataclasses.replace(dataset, train=limited(dataset.train, 40, 3, 4))
+    _, validation = assembly._splits(config(), cut)
+    found = kept_apart.splits_of(dataset, "tiny", str(run_directory(limit_train=40)))
+    np.testing.assert_array_equal(found["validation"].images, validation.images)
+
+
+def test_of_another_data_set_or_without_a_run_they_are_those_of_the_data(run_directory, tmp_path):
+    dataset = support.tiny_dataset()
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else/config.json").write_text("{}")
+    for name, model in (("tiny", tmp_path / "else"), ("tiny", "module:function"), ("other", run_directory())):
+        assert set(kept_apart.splits_of(dataset, name, str(model))) == {"train", "test"}
+    own = Dataset("tiny", tuple("abcd"), dataset.train, dataset.test, support.tiny_split(12, seed=5))
+    assert kept_apart.splits_of(own, "tiny", str(tmp_path / "run"))["validation"] is own.validation
+
+
+def test_a_model_without_a_run_has_no_validation(tmp_path):
+    split = support.tiny_split(40)
+    np.savez(tmp_path / "own.npz", images=split.images, labels=split.labels)
+    request = running.Request(
+        model=str(tmp_path / "model.keras"), dataset=f"npz:{tmp_path}/own.npz", split="validation"
+    )
+    with pytest.raises(errors.UsageError, match="has no split 'validation'; it has train, test"):
+        running._examples(request)
+
+
+def test_no_seed_moves_the_test_examples(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3)).astype(np.uint8)
+    np.savez(tmp_path / "own.npz", images=images, labels=np.arange(200) % 4)
+    a, b = (data.load(f"npz:{tmp_path}/own.npz", seed=seed, limit_test=12) for seed in (0, 1))
+    np.testing.assert_array_equal(a.test.images, b.test.images)
+    assert len(a.test) == 12 and len(a.train) == 160
+    whole = data.load(f"npz:{tmp_path}/own.npz", seed=1)
+    tested = {image.tobytes() for image in whole.test.images}
+    assert len(tested) == 40 and not tested & {image.tobytes() for image in a.train.images}
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
