@@ -155,7 +155,7 @@ def _convolution(layer: Any, factor: tf.Tensor | None, norm: Any) -> Function:
     bias = None if bias is None else tf.stop_gradient(tf.cast(bias, dtype))
 
     def function(x: tf.Tensor) -> tf.Tensor:
-        x = tf.nn.conv2d(
+        x = tf.nn.convolution(  # not conv2d: its gradient on a CPU without AVX-512 knows no dilation
             tf.cast(x, dtype), kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate
         )
         x = x if bias is None else tf.nn.bias_add(x, bias)
