@@ -38,7 +38,7 @@ def first(spec: str, num_classes: int) -> np.ndarray:
     """
     try:
         name, number = _rule(spec)
-        if name and number >= 0.0:
+        if name and 0.0 <= number < np.inf:
             return np.ones(num_classes, np.float32)
         numbers = np.array([float(number) for number in spec.split(",")], np.float32)
     except ValueError:

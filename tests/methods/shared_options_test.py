@@ -207,7 +207,19 @@ def test_hedge_without_validation_is_refused():
 
 
 @pytest.mark.parametrize(
-    "spec", ["1,2", "a,b,c", "inverse:x", "hedge:x", "hedge:-1", "inverse:-1", "-1,1,1", "0,0,0", "nan,1,1"]
+    "spec",
+    [
+        "1,2",
+        "a,b,c",
+        "inverse:x",
+        "hedge:x",
+        "hedge:-1",
+        "hedge:inf",
+        "inverse:-1",
+        "-1,1,1",
+        "0,0,0",
+        "nan,1,1",
+    ],
 )
 def test_class_weights_that_do_not_fit_are_refused(spec):
     with pytest.raises(ValueError, match="class_weights must be 3 numbers"):
