@@ -121,8 +121,8 @@ class FairAT(WithViews):
                 "split_bn needs hard_combine=append: where views replace the hard examples, the BatchNorm "
                 "that is evaluated never sees a hard example"
             )
-        if self.options.hard_balanced and (self.options.hard_select != "topk" or self.options.hard_group):
-            raise ValueError("hard_balanced needs hard_select=topk without hard_group")
+        if self.options.hard_balanced and (not self._ranks or self.options.hard_group):
+            raise ValueError("hard_balanced is for hardest, easiest, random; with topk, without hard_group")
         self.augmentation = augment.get(self.options.augmentation)
         if self.options.hard_score == "memory" and not self.num_examples:
             raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
@@ -261,9 +261,13 @@ class FairAT(WithViews):
     @property
     def _fixed_number(self) -> bool:
         """Whether every batch has the same number of rows to augment."""
-        options = self.options
-        fixed = options.hard_select == "topk" and options.hard_choice in ("hardest", "easiest", "random")
-        return fixed and not options.easy_fraction
+        return self._ranks and not self.options.easy_fraction
+
+    @property
+    def _ranks(self) -> bool:
+        """Whether the hard examples are the first of a ranking."""
+        ranking = self.options.hard_choice in ("hardest", "easiest", "random")
+        return ranking and self.options.hard_select == "topk"
 
     def _shared_out(self, rows: list[Any], size: int) -> list[Any]:
         """Returns the rows to append (`rows[-1]`: which of them count), all replicas' in equal parts.

@@ -295,6 +295,8 @@ def test_every_reading_gives_the_same_with_and_without_xla(options):
         {"augmentation": "nothing"},
         {"hard_balanced": True, "hard_select": "mean"},
         {"hard_balanced": True, "hard_group": 2},
+        {"hard_balanced": True, "hard_choice": "all"},
+        {"hard_balanced": True, "hard_choice": "worst_classes"},
     ],
 )
 def test_impossible_options_are_refused(options):
