@@ -19,7 +19,6 @@ import sys
 from benchmarks import start, tables
 from benchmarks.cases import Case
 from benchmarks.timing import Timing, Workers, measure, peak_memory
-from fairat_tf import processor
 
 GROWTH = {
     "batch": (32, 64, 128, 256),
@@ -154,7 +153,6 @@ def memory(workers: Workers, wanted: argparse.Namespace, precision: str) -> None
 def main() -> None:
     """Runs what the command line asks for."""
     wanted = _arguments()
-    processor.use_onednn()
     pythons = {"tensorflow": sys.executable} | ({"torch": wanted.torch_python} if wanted.torch_python else {})
     if wanted.kind == "peer" and not wanted.torch_python:
         sys.exit("benchmark: peer needs --torch_python, a Python with requirements-benchmark.txt installed")

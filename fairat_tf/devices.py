@@ -9,11 +9,11 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from fairat_tf import processor
 from fairat_tf.workers import Cluster
 
 _MESSAGES = 1_000_000  # more than a strategy sends under different numbers
@@ -134,8 +134,17 @@ def emulates_bfloat16() -> bool:
     That is so on an x86 processor with neither AVX-512 nor AVX-NE-CONVERT, where oneDNN leaves convolutions
     in bfloat16 to plain loops. False where there is a GPU, and where nothing is known.
     """
-    features = processor.features()
+    features = _processor_features()
     return bool(features) and not features & _COMPUTE_BFLOAT16 and not tf.config.list_physical_devices("GPU")
 
 
 _COMPUTE_BFLOAT16 = {"avx512f", "avx_ne_convert"}
+
+
+def _processor_features() -> set[str]:
+    """Returns what an x86 processor says of itself under Linux; elsewhere nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()[2:]) for line in lines if line.startswith("flags")), set())

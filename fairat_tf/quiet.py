@@ -11,8 +11,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from fairat_tf import processor
-
 
 @contextlib.contextmanager
 def stderr() -> Iterator[None]:
@@ -35,8 +33,7 @@ def stderr() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow, with oneDNN; its notes about the machine are left out, errors are not."""
-    processor.use_onednn()
+    """Imports TensorFlow; its notes about the machine are left out, errors are not."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with stderr():
         importlib.import_module("tensorflow")

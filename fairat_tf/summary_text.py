@@ -19,7 +19,6 @@ import numpy as np
 import tensorflow as tf
 
 import fairat_tf
-from fairat_tf import processor
 from fairat_tf.assembly import Parts
 from fairat_tf.attacks.pgd import loss_and_gradient
 from fairat_tf.config import Config
@@ -120,7 +119,6 @@ def environment() -> str:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages if _version(name)},
         "platform": platform.platform(),
-        "onednn": processor.onednn(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "command": sys.argv[1:],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

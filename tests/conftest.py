@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 
-from fairat_tf import processor
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-processor.use_onednn()
 
 ROOT = Path(__file__).resolve().parent.parent
 _NEEDS_TENSORFLOW = re.compile(

@@ -5,7 +5,7 @@ import logging
 import pytest
 import tensorflow as tf
 
-from fairat_tf import assembly, devices, processor
+from fairat_tf import assembly, devices
 from fairat_tf.config import Config, Data, Network, Run
 from tests import support
 
@@ -26,13 +26,13 @@ def no_gpu(monkeypatch):
 )
 def test_by_the_features_of_an_x86_processor(features, slow, monkeypatch):
     text = f"processor : 0\nmodel name : one\nflags\t\t: {features}\nbugs :\nprocessor : 1\nflags : avx512f\n"
-    monkeypatch.setattr(processor.Path, "read_text", lambda path: text)
+    monkeypatch.setattr(devices.Path, "read_text", lambda path: text)
     assert devices.emulates_bfloat16() == slow
 
 
 @pytest.mark.parametrize("text", ["processor : 0\nFeatures : fp asimd bf16\n", ""])
 def test_nothing_is_said_of_other_processors(text, monkeypatch):
-    monkeypatch.setattr(processor.Path, "read_text", lambda path: text)
+    monkeypatch.setattr(devices.Path, "read_text", lambda path: text)
     assert not devices.emulates_bfloat16()
 
 
@@ -40,12 +40,12 @@ def test_nothing_is_said_where_there_is_no_such_file(monkeypatch):
     def missing(path):
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(processor.Path, "read_text", missing)
+    monkeypatch.setattr(devices.Path, "read_text", missing)
     assert not devices.emulates_bfloat16()
 
 
 def test_nothing_is_said_where_a_gpu_computes(monkeypatch):
-    monkeypatch.setattr(processor, "features", lambda: {"avx2"})
+    monkeypatch.setattr(devices, "_processor_features", lambda: {"avx2"})
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     assert not devices.emulates_bfloat16()
 

@@ -14,9 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fairat_tf"
 
 LEVELS = {
-    "ground": [
-        "__init__", "config", "devices", "errors", "lookup", "processor", "quiet", "rng", "units", "workers",
-    ],
+    "ground": ["__init__", "config", "devices", "errors", "lookup", "quiet", "rng", "units", "workers"],
     "pure parts": ["attacks", "augment", "data", "metrics", "networks", "objectives", "optimization"],
     "methods": ["methods"],
     "running": [
@@ -33,9 +31,7 @@ LEVEL = {unit: level for level, units in enumerate(LEVELS.values()) for unit in 
 COMMAND_LINE = len(LEVELS) - 1
 PURE_PARTS = 1
 ALLOWED_BETWEEN_PURE_PARTS = {("attacks", "objectives")}
-WITHOUT_TENSORFLOW = {"__init__", "config", "errors", "lookup", "processor", "quiet", "units"} | {
-    *LEVELS["command line"]
-}
+WITHOUT_TENSORFLOW = {"__init__", "config", "errors", "lookup", "quiet", "units", *LEVELS["command line"]}
 
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
