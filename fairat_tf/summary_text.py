@@ -6,6 +6,7 @@ print(recipe(config, parts)); print(estimate(parts))
 import dataclasses
 import datetime
 import json
+import os
 import pathlib
 import platform
 import subprocess
@@ -119,6 +120,7 @@ def environment() -> str:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages if _version(name)},
         "platform": platform.platform(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "command": sys.argv[1:],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
