@@ -120,7 +120,7 @@ def environment() -> str:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages if _version(name)},
         "platform": platform.platform(),
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "command": sys.argv[1:],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

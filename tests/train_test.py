@@ -173,7 +173,7 @@ def test_the_environment_of_the_run_is_kept(finished):
     facts = json.loads((folder / "environment.json").read_text())
     assert facts["packages"]["keras"] == keras.__version__ and facts["python"].startswith("3.")
     assert "--dataset=svhn" in facts["command"] and facts["devices"]
-    assert facts["onednn"] == os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
+    assert facts["TF_ENABLE_ONEDNN_OPTS"] == os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
 
 
 def test_tensorboard_shows_classes_in_one_chart_confusion_and_hparams(finished):

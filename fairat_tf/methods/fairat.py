@@ -122,7 +122,7 @@ class FairAT(WithViews):
                 "that is evaluated never sees a hard example"
             )
         if self.options.hard_balanced and (not self._ranks or self.options.hard_group):
-            raise ValueError("hard_balanced is for hardest, easiest, random; with topk, without hard_group")
+            raise ValueError("hard_balanced needs topk without hard_group, and hardest, easiest or random")
         self.augmentation = augment.get(self.options.augmentation)
         if self.options.hard_score == "memory" and not self.num_examples:
             raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
