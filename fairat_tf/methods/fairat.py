@@ -31,6 +31,9 @@ diagnostic below reads views by their own. Until there are views the second set 
 `hard_combine=append`: where views replace the hard examples, the main set is trained on easy examples
 alone, and the evaluated network fails on a hard class (tried on three drawn classes: one stayed at 0).
 
+Without it, BatchNorm also sees the rows of `append` that only fill the static shape (warm-up, ramp, and
+selections whose size varies); the loss never does.
+
 Mixed images (`--mix`) are scored by what their cross-entropy exceeds the entropy of their label by, which is
 the cross-entropy itself for a label of one class: else an even mixture would be hard by its label alone.
 
@@ -51,19 +54,10 @@ from fairat_tf import augment, errors, rng
 from fairat_tf.config import option
 from fairat_tf.methods.base import replicas
 from fairat_tf.methods.batches import Batch, Examples, plain_examples, replaced
-from fairat_tf.methods.options import WithLoss
+from fairat_tf.methods.hard import HardOptions, WithHardExamples
 from fairat_tf.methods.views import WithViews
 from fairat_tf.metrics.classwise import ClassMean
-from fairat_tf.objectives import losses, selection
-
-# hard_score -> (the view that is scored, the score of its logits)
-_SCORES = {
-    "adv": ("adversarial", losses.excess_cross_entropy),
-    "natural": ("natural", losses.excess_cross_entropy),
-    "start": ("start", losses.excess_cross_entropy),
-    "entropy": ("natural", lambda logits, labels: losses.entropy(logits)),
-    "margin": ("natural", lambda logits, labels: losses.top_two_gap(logits)),
-}
+from fairat_tf.objectives import selection
 
 
 class Hard(NamedTuple):
@@ -73,32 +67,13 @@ class Hard(NamedTuple):
     member: tf.Tensor
 
 
-class FairAT(WithViews):
+class FairAT(WithHardExamples, WithViews):
     """Fair adversarial training; see the module for the algorithm and what is known of it."""
 
     @dataclasses.dataclass(frozen=True)
-    class Options(WithLoss):
-        """The open readings of the paper, and the controls that show where a gain comes from."""
+    class Options(HardOptions):
+        """`HardOptions` say who is hard; these, what becomes of them."""
 
-        hard_score: str = option(
-            "adv",
-            "what makes an example hard: cross-entropy of its PGD example (adv), of itself (natural), of "
-            "PGD's starting point (start), its training loss in the last epoch (memory); or, without the "
-            "label, the entropy of its prediction or the margin between its two highest logits",
-            choices=(*_SCORES, "memory"),
-        )
-        hard_select: str = option(
-            "topk",
-            "how many are hard: a fixed share (topk), those above the batch mean (mean), or those above a "
-            "running quantile (quantile)",
-            choices=("topk", "mean", "quantile"),
-        )
-        hard_fraction: float = option(0.5, "share of hard examples", low=0.0, high=1.0, open_low=True)
-        hard_choice: str = option(
-            "hardest",
-            "control: whom to take instead of the hardest",
-            choices=("hardest", "easiest", "random", "all", "worst_classes"),
-        )
         easy_fraction: float = option(
             0.0, "share of the other examples that are augmented too", low=0.0, high=1.0
         )
@@ -106,11 +81,6 @@ class FairAT(WithViews):
             "replace", "train on the new view instead of the old or beside it", choices=("replace", "append")
         )
         hard_reattack: bool = option(True, "attack the new view (else augment the PGD example itself)")
-        hard_warmup_epochs: int = option(0, "epochs of plain PGD-AT first", low=0)
-        hard_balanced: bool = option(False, "the same share of every class: its own hardest examples (topk)")
-        hard_group: int = option(
-            0, "choose within groups of this many neighbours, not over the global batch (0)", low=0
-        )
         augmentation: str = option("randaugment:2,8", "what makes the hard examples more diverse")
         split_bn: bool = option(False, "BatchNorm of their own for augmented examples, in training alone")
 
@@ -121,13 +91,7 @@ class FairAT(WithViews):
                 "split_bn needs hard_combine=append: where views replace the hard examples, the BatchNorm "
                 "that is evaluated never sees a hard example"
             )
-        if self.options.hard_balanced and (not self._ranks or self.options.hard_group):
-            raise ValueError("hard_balanced needs topk without hard_group, and hardest, easiest or random")
         self.augmentation = augment.get(self.options.augmentation)
-        if self.options.hard_score == "memory" and not self.num_examples:
-            raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
-        self.memory = self._state("memory", (max(self.num_examples, 1),), initial=-1.0)
-        self.threshold = self._state("threshold", (), initial=float("nan"))
 
     # ---- the algorithm ----------------------------------------------------------------------------
 
@@ -180,11 +144,6 @@ class FairAT(WithViews):
         )
 
     @property
-    def not_with_mix(self) -> str:  # type: ignore[override]
-        """A mixture is another one in every epoch: what was remembered of it says nothing."""
-        return "hard_score=memory" if self.options.hard_score == "memory" else ""
-
-    @property
     def _attacks_first(self) -> bool:
         """Whether the batch must be attacked before anything is augmented."""
         options = self.options
@@ -195,59 +154,6 @@ class FairAT(WithViews):
         """PGD-AT's passes, one to score, and the attack on the new views."""
         again = self.options.hard_fraction if self._attacks_first and self.options.hard_reattack else 0.0
         return super().passes + 0.5 + again * float(getattr(self.attack, "steps", 10))
-
-    def scores(self, batch: Batch, adversarial: tf.Tensor | None, attack_seed: rng.Seed) -> tf.Tensor:
-        """Returns how hard each example is, float32 [B]; nothing here is differentiated."""
-        if self.options.hard_score == "memory":
-            if batch.index is None:
-                raise ValueError(
-                    "hard_score=memory needs batches that carry `index`, the row of each example"
-                )
-            return tf.gather(self.memory, batch.index)
-        view, score = _SCORES[self.options.hard_score]
-        if view == "start":
-            points = self.attack.start(batch.images, attack_seed, self.epsilon_for(batch.truth))
-        else:
-            points = adversarial if view == "adversarial" else batch.images
-        return tf.stop_gradient(score(self.inference(points), batch.truth))
-
-    def chosen(self, scores: tf.Tensor, labels: tf.Tensor, seed: rng.Seed) -> tf.Tensor:
-        """Returns which examples are the hard ones, bool [B]; the choice is made over the global batch."""
-        size, choice = labels.shape[0], self.options.hard_choice
-        started = self.epoch >= self.options.hard_warmup_epochs
-        if choice == "all":
-            return tf.fill([size], started)
-        if choice == "worst_classes":
-            classes = selection.lowest_classes(
-                tf.convert_to_tensor(self.class_accuracy), self.options.hard_fraction
-            )
-            return tf.gather(classes, labels) & started & (self.epoch > 0)
-        if choice == "random":
-            ranked = rng.uniform(rng.fold(seed, "random control"), [size])
-        else:
-            ranked = scores if choice == "hardest" else -scores
-        known = scores >= 0.0 if self.options.hard_score == "memory" else tf.fill([size], True)
-        return self._selected(ranked, labels) & started & known
-
-    def _selected(self, ranked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Returns the examples ranked highest, bool [B]."""
-        options, size = self.options, ranked.shape[0]
-        if options.hard_select == "topk" and options.hard_group:
-            return selection.in_groups(ranked, options.hard_fraction, options.hard_group)
-        everyone = selection.global_scores(ranked)
-        if options.hard_balanced:
-            everyone = selection.places_in_class(everyone, selection.global_scores(labels))
-        if options.hard_select == "topk":
-            return selection.local(selection.topk(everyone, options.hard_fraction), size)
-        if options.hard_select == "mean":
-            return selection.local(selection.above_mean(everyone), size)
-        return ranked >= self._running_quantile(everyone)
-
-    def _running_quantile(self, ranked: tf.Tensor) -> tf.Tensor:
-        """Returns the threshold: moving average (decay 0.9) of the quantiles, this batch's included."""
-        now = selection.quantile(ranked, self.options.hard_fraction)
-        known = tf.convert_to_tensor(self.threshold)
-        return tf.where(tf.math.is_nan(known), now, 0.9 * known + 0.1 * now)
 
     def _augmented(self, chosen: tf.Tensor, seed: rng.Seed) -> Hard:
         """Returns the rows to augment: the hard, and `easy_fraction` of the others."""
@@ -262,12 +168,6 @@ class FairAT(WithViews):
     def _fixed_number(self) -> bool:
         """Whether every batch has the same number of rows to augment."""
         return self._ranks and not self.options.easy_fraction
-
-    @property
-    def _ranks(self) -> bool:
-        """Whether the hard examples are the first of a ranking."""
-        ranking = self.options.hard_choice in ("hardest", "easiest", "random")
-        return ranking and self.options.hard_select == "topk"
 
     def _shared_out(self, rows: list[Any], size: int) -> list[Any]:
         """Returns the rows to append (`rows[-1]`: which of them count), all replicas' in equal parts.
@@ -303,18 +203,6 @@ class FairAT(WithViews):
 
     # ---- state and what is logged ---------------------------------------------------------------------
 
-    def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
-        """Counts who was hard; keeps the running quantile, and each loss for `hard_score=memory`."""
-        self.hard_share.update_state(batch.labels, examples.hard)
-        self.hard_score.update_state(batch.labels, examples.scores)
-        if self.options.hard_select == "quantile":
-            sign = -1.0 if self.options.hard_choice == "easiest" else 1.0
-            self.threshold.assign(self._running_quantile(selection.global_scores(sign * examples.scores)))
-        if self.options.hard_score == "memory":
-            index = selection.global_scores(batch.index)
-            losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], self.memory.dtype))
-            self.memory.assign(tf.tensor_scatter_nd_update(self.memory, index[:, None], losses_now))
-
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
         """Lets the views' BatchNorm follow the main one until there are views to train on."""
         super().on_epoch_end(epoch, train, validation)
@@ -333,15 +221,8 @@ class FairAT(WithViews):
 
     def _add_metrics(self) -> None:
         super()._add_metrics()
-        self.hard_share = ClassMean("hard_share", self.num_classes)
-        self.hard_score = ClassMean("hard_score", self.num_classes)
         self.augmented_right = ClassMean("augmented_when_right", self.num_classes)
         self.augmented_wrong = ClassMean("augmented_when_wrong", self.num_classes)
-
-    @property
-    def train_metrics(self) -> list[Any]:
-        """Adds the share of hard examples and their mean score, by class."""
-        return [*super().train_metrics, self.hard_share, self.hard_score]
 
     @property
     def validation_metrics(self) -> list[Any]:

@@ -18,11 +18,25 @@ def count_of(fraction: float, size: int) -> int:
     return min(size, max(1, int(fraction * size + 0.5)))
 
 
-def topk(scores: tf.Tensor, fraction: float) -> tf.Tensor:
-    """Returns the `count_of(fraction, B)` examples with the highest scores, bool [B]."""
+def topk(scores: tf.Tensor, fraction: float, reached: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns the `count_of(fraction, B)` examples with the highest scores, bool [B].
+
+    Args:
+      scores: float [B].
+      fraction: in (0, 1].
+      reached: scalar tensor in [0, 1], or None for 1: the number is that of `reached * fraction` instead.
+    """
     size = scores.shape[0]
     rows = tf.math.top_k(scores, count_of(fraction, size)).indices
-    return tf.reduce_any(rows[:, None] == tf.range(size)[None], axis=0)
+    return tf.reduce_any(_first(rows, fraction, size, reached)[:, None] == tf.range(size)[None], axis=0)
+
+
+def _first(rows: tf.Tensor, fraction: float, size: int, reached: tf.Tensor | None) -> tf.Tensor:
+    """Returns the rows [..., k] with -1 in place of those beyond what `reached` of the fraction allows."""
+    if reached is None:
+        return rows
+    count = tf.maximum(1, tf.cast(reached * fraction * size + 0.5, tf.int32))
+    return tf.where(tf.range(rows.shape[-1]) < count, rows, -1)
 
 
 def above_mean(scores: tf.Tensor) -> tf.Tensor:
@@ -54,12 +68,13 @@ def places_in_class(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return -(above + 0.5) / size
 
 
-def in_groups(scores: tf.Tensor, fraction: float, group: int) -> tf.Tensor:
+def in_groups(scores: tf.Tensor, fraction: float, group: int, reached: tf.Tensor | None = None) -> tf.Tensor:
     """Returns `topk` taken within each run of `group` neighbours, bool [B]; `group` divides B."""
     if scores.shape[0] % group:
         raise errors.UsageError(f"hard_group {group} must divide the batch of a replica, {scores.shape[0]}")
     blocks = tf.reshape(scores, [-1, group])
     rows = tf.math.top_k(blocks, count_of(fraction, group)).indices
+    rows = _first(rows, fraction, group, reached)
     chosen = tf.reduce_any(rows[:, :, None] == tf.range(group)[None, None], axis=1)
     return tf.reshape(chosen, [-1])
 

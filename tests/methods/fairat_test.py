@@ -173,6 +173,25 @@ def test_warm_up_is_plain_adversarial_training():
     assert int(method.training_batch(batch(), SEED).hard.numpy().sum()) == 2
 
 
+@pytest.mark.parametrize("group", [0, 4])
+def test_the_share_grows_after_the_warm_up_in_equal_steps(group):
+    method, _ = fairat(hard_fraction=1.0, hard_warmup_epochs=1, hard_ramp_epochs=3, hard_group=group)
+    chosen = []
+    for epoch in range(6):
+        method.on_epoch_begin(epoch)
+        chosen.append(np.flatnonzero(method.training_batch(batch(), SEED).hard).tolist())
+    hardest_first = np.argsort(-LEVELS)
+    assert chosen == [sorted(hardest_first[:count].tolist()) for count in (0, 1, 2, 3, 4, 4)]
+
+
+def test_the_ramp_augments_and_attacks_no_more_than_it_has_reached():
+    method, _ = fairat(hard_fraction=1.0, hard_ramp_epochs=1)
+    expected = LEVELS + 0.125  # two of four: the brightest are the hardest
+    brightest = np.argsort(-LEVELS)[:2]
+    expected[brightest] = LEVELS[brightest] / 2 + 0.125
+    np.testing.assert_allclose(level(method.training_batch(batch(), SEED).images), expected, rtol=1e-6)
+
+
 def test_easy_fraction_augments_others_too_but_marks_only_the_hard():
     method, _ = fairat(easy_fraction=1.0)
     examples = method.training_batch(batch(), SEED)
@@ -266,6 +285,7 @@ VARIANTS = [
     {"hard_choice": "worst_classes"},
     {"hard_choice": "all"},
     {"hard_balanced": True},
+    {"hard_ramp_epochs": 2, "hard_combine": "append"},
 ]
 
 
@@ -293,6 +313,9 @@ def test_every_reading_gives_the_same_with_and_without_xla(options):
         {"easy_fraction": -0.1},
         {"hard_warmup_epochs": -1},
         {"augmentation": "nothing"},
+        {"hard_ramp_epochs": -1},
+        {"hard_ramp_epochs": 2, "hard_select": "quantile"},
+        {"hard_ramp_epochs": 2, "hard_choice": "all"},
         {"hard_balanced": True, "hard_select": "mean"},
         {"hard_balanced": True, "hard_group": 2},
         {"hard_balanced": True, "hard_choice": "all"},

@@ -43,6 +43,16 @@ def test_groups_choose_within_each_group():
         selection.in_groups(scores, 0.5, 3)
 
 
+@pytest.mark.parametrize(("reached", "count"), [(0.0, 1), (0.25, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
+def test_topk_and_groups_stop_where_the_share_has_got_to(reached, count):
+    scores = tf.constant([0.1, 0.9, 0.8, 0.2, 0.3, 0.7, 0.6, 0.4])
+    hardest_first = np.argsort(-scores.numpy())[:count]
+    chosen = selection.topk(scores, 0.5, tf.constant(reached))
+    assert np.flatnonzero(chosen).tolist() == sorted(hardest_first.tolist())
+    grouped = selection.in_groups(tf.tile(scores, [2]), 0.5, 8, tf.constant(reached))
+    assert np.flatnonzero(grouped).tolist() == sorted([*hardest_first, *(hardest_first + 8)])
+
+
 def test_mean_and_quantile_by_hand():
     scores = tf.constant([1.0, 2.0, 3.0, 6.0])
     assert selection.above_mean(scores).numpy().tolist() == [False, False, False, True]
