@@ -2,12 +2,16 @@
 
 import io
 import json
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from fairat_tf.callbacks import pictures
+from fairat_tf import attacks, methods
+from fairat_tf.callbacks import hard_gallery, pictures
+from tests import support
 
 
 def shade_at(picture, row, column, size):
@@ -46,6 +50,48 @@ def test_the_gallery_shows_each_image_in_its_place(channels):
         assert len(found) > 3000, level  # a field of its own grey
     where = {level: np.argwhere((picture == round(255 * level)).all(-1)).mean(0) for level in (0.2, 0.4, 0.6)}
     assert where[0.2][1] < where[0.4][1] and where[0.2][0] < where[0.6][0]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Returns a function: options -> the rows of HardGallery's picture for a batch of 64, [rows][columns]."""
+    kept = []
+    monkeypatch.setattr(
+        hard_gallery,
+        "gallery_picture",
+        lambda rows, names: kept.append(rows) or np.zeros((4, 4, 3), np.uint8),
+    )
+
+    def rows_of(**options):
+        method = support.make_method("fairat", attack=attacks.get("pgd")(epsilon=0.01, steps=1), **options)
+        data = support.batch_of(support.tiny_split(), 64)
+        board = types.SimpleNamespace(writer=tf.summary.create_noop_writer())
+        gallery = hard_gallery.HardGallery(board, data)
+        gallery.set_model(method)
+        gallery.on_epoch_end(0)
+        return kept.pop()
+
+    return rows_of
+
+
+@pytest.mark.parametrize("group, size", [(64, 64), (24, 24), (8, 32)])
+def test_the_gallery_takes_whole_groups(shown, group, size, monkeypatch):
+    sizes = []
+    plain = methods.get("fairat").training_batch
+    monkeypatch.setattr(
+        methods.get("fairat"),
+        "training_batch",
+        lambda self, batch, seed: sizes.append(len(batch.labels)) or plain(self, batch, seed),
+    )
+    assert shown(hard_group=group, augmentation="none")[0].shape[0] == 8
+    assert sizes == [size]
+
+
+@pytest.mark.parametrize("combine", ["replace", "append"])
+def test_the_gallery_pairs_each_hard_example_with_its_own_view(shown, combine):
+    old, view, _ = shown(augmentation="none", easy_fraction=0.5, hard_combine=combine, hard_fraction=0.25)
+    np.testing.assert_allclose(old, view, atol=1e-6)
+    assert np.ptp(old.mean((1, 2, 3))) > 0.01
 
 
 def test_the_curves_follow_the_log(tmp_path):

@@ -26,17 +26,19 @@ class HardGallery(keras.callbacks.Callback):
     Args:
       board: earlier in the list of callbacks; its event file is written to, since TensorBoard may leave a
         file of a run for good once it has found a later one.
-      batch: a training batch; its first 32 examples are used.
+      batch: a training batch; its first 32 examples are used (with `hard_group`: whole groups).
     """
 
     def __init__(self, board: Board, batch: dict[str, tf.Tensor]):
         super().__init__()
         self._board = board
-        self._batch = {name: values[:32] for name, values in batch.items()}
+        self._batch = batch
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes the picture."""
-        batch = unpack(self._batch)
+        group = getattr(self.model.options, "hard_group", 0) or 1
+        size = max(32 // group, 1) * group
+        batch = unpack({name: values[:size] for name, values in self._batch.items()})
         examples = self.model.training_batch(batch, rng.key(self.model.seed, "hard gallery"))
         hard = np.flatnonzero(examples.hard)
         if not len(hard):
@@ -48,7 +50,7 @@ class HardGallery(keras.callbacks.Callback):
         self._board.writer.flush()
 
     def _columns(self, batch: Batch, examples: Examples, hard: np.ndarray) -> list[np.ndarray]:
-        """Returns the rows of the picture; appended views stand behind the batch's own rows, in order."""
+        """Returns the rows of the picture: appended views stand behind the batch, the hard ones first."""
         size = len(batch.labels)
         if len(examples.images) > size:
             old, new = hard[:_COLUMNS], size + np.arange(min(_COLUMNS, len(hard)))

@@ -11,7 +11,8 @@ accuracy of class k on the training examples of the last epoch:
                         weights has a robust accuracy on validation of at least delta; else the average stays
 
 CCM begins after 5 % of the run (the authors' code: epoch 10 of 200), FAWA after 25 % (paper: epoch 50 of
-200); until then epsilon_k = epsilon and beta_k = beta, and the average follows the weights (`ema_decay`).
+200); until then, and in the first epoch in any case, epsilon_k = epsilon and beta_k = beta, and the average
+follows the weights (`ema_decay`).
 Defaults of the paper on CIFAR-10: lambda_1 0.3 for TRADES and 0.5 for PGD-AT (`loss=cross_entropy`, where
 CCR does not apply), lambda_2 0.5, beta 6, d 0.85, delta 0.2. On data with weaker worst classes (CIFAR-100)
 delta must be lower, or nothing is averaged.
@@ -69,6 +70,11 @@ class CFA(Method):
             self.ema_network = optimization.copy_of(self.network)
         self.waiting = self._state("waiting", (), "int32")  # 1: the last epoch is to be averaged
 
+    @property
+    def _averages_from(self) -> int:
+        """The epoch with which FAWA begins: never the first, in which the average follows."""
+        return max(1, self.epoch_at(self.options.cfa_average_from))
+
     def _calibrated(self, share: float, labels: tf.Tensor) -> tf.Tensor:
         """Returns share + t_y, [B]; 1 before the calibration begins (nothing is known in epoch 0)."""
         started = self.epoch >= max(1, self.epoch_at(self.options.cfa_begin))
@@ -95,7 +101,7 @@ class CFA(Method):
         by_step = super().average_decay()
         if not self.options.cfa_average:
             return by_step
-        return tf.where(self.epoch >= self.epoch_at(self.options.cfa_average_from), 1.0, by_step)
+        return tf.where(self.epoch >= self._averages_from, 1.0, by_step)
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Lets the last epoch into the average if it passed; a resumed epoch does not do so again."""
@@ -109,7 +115,7 @@ class CFA(Method):
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
         """Decides by the weights' own worst class whether the epoch joins the average."""
         super().on_epoch_end(epoch, train, validation)
-        if not self.options.cfa_average or epoch < self.epoch_at(self.options.cfa_average_from):
+        if not self.options.cfa_average or epoch < self._averages_from:
             return
         if validation:
             worst = np.nanmin(validation["weights_robust"])

@@ -98,7 +98,7 @@ class CFOL(Method):
         shares = tf.convert_to_tensor(self.shares)
         wrong = tf.cast(tf.argmax(logits, -1, tf.int32) != examples.labels, shares.dtype)
         failures = over_replicas(class_sums(wrong, examples.truth, self.num_classes))
-        raised = self.options.cfol_rate * failures / shares
+        raised = self.options.cfol_rate * tf.math.divide_no_nan(failures, shares)  # p_k = 0: never drawn
         self.log_weights.assign(self.log_weights + raised)
 
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:

@@ -151,17 +151,23 @@ class FairAT(WithHardExamples, WithViews):
 
     @property
     def passes(self) -> float:
-        """PGD-AT's passes, one to score, and the attack on the new views."""
-        again = self.options.hard_fraction if self._attacks_first and self.options.hard_reattack else 0.0
-        return super().passes + 0.5 + again * float(getattr(self.attack, "steps", 10))
+        """PGD-AT's passes, one to score, the attack on the new views, and training on those appended.
+
+        The rows of views are as many as the static shape has, whether or not all of them count.
+        """
+        options, views = self.options, self.options.hard_fraction if self._fixed_number else 1.0
+        again = views * float(getattr(self.attack, "steps", 10))
+        attacks = again if self._attacks_first and options.hard_reattack else 0.0
+        trained = views * self.training_passes if options.hard_combine == "append" else 0.0
+        return super().passes + 0.5 * (not self._remembers) + attacks + trained
 
     def _augmented(self, chosen: tf.Tensor, seed: rng.Seed) -> Hard:
-        """Returns the rows to augment: the hard, and `easy_fraction` of the others."""
-        options, size = self.options, chosen.shape[0]
+        """Returns the rows to augment: the hard first, then `easy_fraction` of the others."""
+        options, size, first = self.options, chosen.shape[0], tf.cast(chosen, tf.int32)
         if options.easy_fraction:
             easy = rng.uniform(rng.fold(seed, "easy"), [size]) < options.easy_fraction
             chosen = chosen | easy & (self.epoch >= options.hard_warmup_epochs)
-        rows = tf.math.top_k(tf.cast(chosen, tf.int32), self._most_rows(size)).indices
+        rows = tf.math.top_k(first + tf.cast(chosen, tf.int32), self._most_rows(size)).indices
         return Hard(rows, tf.gather(chosen, rows))
 
     @property

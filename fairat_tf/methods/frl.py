@@ -98,7 +98,7 @@ class FRL(Method):
         weights = self.of_class(by_class, examples.truth)
         present = tf.cast(selection.global_scores(examples.present), weights.dtype)
         mean = tf.reduce_sum(selection.global_scores(weights) * present) / tf.reduce_sum(present)
-        return weights / mean
+        return tf.math.divide_no_nan(weights, mean)  # 0 / 0: only classes of weight 0 are in the batch
 
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
         """Raises the multipliers of classes that violate their constraint, and lowers the others.

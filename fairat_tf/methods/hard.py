@@ -44,8 +44,8 @@ class HardOptions(WithLoss):
     hard_score: str = option(
         "adv",
         "what makes an example hard: cross-entropy of its PGD example (adv), of itself (natural), of "
-        "PGD's starting point (start), its training loss in the last epoch (memory); or, without the "
-        "label, the entropy of its prediction or the margin between its two highest logits",
+        "PGD's starting point (start), of what it was trained on in the last epoch (memory); or, without "
+        "the label, the entropy of its prediction or the margin between its two highest logits",
         choices=(*_SCORES, "memory"),
     )
     hard_select: str = option(
@@ -78,21 +78,29 @@ class WithHardExamples(Method):
         options = self.options
         if options.hard_balanced and (not self._ranks or options.hard_group):
             raise ValueError("hard_balanced needs topk without hard_group, and hardest, easiest or random")
-        if options.hard_ramp_epochs and not self._ranks:
-            raise ValueError("hard_ramp_epochs needs topk, and hardest, easiest or random")
-        if options.hard_score == "memory" and not self.num_examples:
+        for name in ("hard_ramp_epochs", "hard_group"):
+            if getattr(options, name) and not self._ranks:
+                raise ValueError(f"{name} needs topk, and hardest, easiest or random")
+        if options.hard_choice == "random" and options.hard_select != "topk":
+            raise ValueError("hard_choice=random needs hard_select=topk: random numbers have no threshold")
+        if self._remembers and not self.num_examples:
             raise ValueError("hard_score=memory needs num_examples, the size of the training set; received 0")
         self.memory = self._state("memory", (max(self.num_examples, 1),), initial=-1.0)
         self.threshold = self._state("threshold", (), initial=float("nan"))
 
     @property
+    def _remembers(self) -> bool:
+        """Whether the scores are those of the last epoch."""
+        return self.options.hard_score == "memory"
+
+    @property
     def not_with_mix(self) -> str:  # type: ignore[override]
         """A mixture is another one in every epoch: what was remembered of it says nothing."""
-        return "hard_score=memory" if self.options.hard_score == "memory" else ""
+        return "hard_score=memory" if self._remembers else ""
 
     def scores(self, batch: Batch, adversarial: tf.Tensor | None, attack_seed: rng.Seed) -> tf.Tensor:
         """Returns how hard each example is, float32 [B]; nothing here is differentiated."""
-        if self.options.hard_score == "memory":
+        if self._remembers:
             if batch.index is None:
                 raise ValueError(
                     "hard_score=memory needs batches that carry `index`, the row of each example"
@@ -116,12 +124,16 @@ class WithHardExamples(Method):
                 tf.convert_to_tensor(self.class_accuracy), self.options.hard_fraction
             )
             return tf.gather(classes, labels) & started & (self.epoch > 0)
+        ranked = self._ranked(scores)
         if choice == "random":
-            ranked = rng.uniform(rng.fold(seed, "random control"), [size])
-        else:
-            ranked = scores if choice == "hardest" else -scores
-        known = scores >= 0.0 if self.options.hard_score == "memory" else tf.fill([size], True)
-        return self._selected(ranked, labels) & started & known
+            drawn = rng.uniform(rng.fold(seed, "random control"), [size])
+            ranked = tf.where(ranked > -float("inf"), drawn, ranked)
+        return self._selected(ranked, labels) & started & (ranked > -float("inf"))
+
+    def _ranked(self, scores: tf.Tensor) -> tf.Tensor:
+        """Returns what the choice ranks, highest first, float32 [B]: -inf for those not seen yet (memory)."""
+        ranked = -scores if self.options.hard_choice == "easiest" else scores
+        return tf.where(scores >= 0.0, ranked, -float("inf")) if self._remembers else ranked
 
     def _selected(self, ranked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Returns the examples ranked highest, bool [B]."""
@@ -141,13 +153,14 @@ class WithHardExamples(Method):
         """Returns the threshold: moving average (decay 0.9) of the quantiles, this batch's included."""
         now = selection.quantile(ranked, self.options.hard_fraction)
         known = tf.convert_to_tensor(self.threshold)
-        return tf.where(tf.math.is_nan(known), now, 0.9 * known + 0.1 * now)
+        moved = tf.where(tf.math.is_nan(known), now, 0.9 * known + 0.1 * now)
+        return tf.where(tf.math.is_nan(now), known, moved)
 
     def _ramp(self) -> tf.Tensor | None:
-        """Returns how much of `hard_fraction` this epoch has reached, scalar in (0, 1]; None: all of it."""
+        """Returns how much of `hard_fraction` this epoch has reached, float64 in [0, 1]; None: all of it."""
         if not self.options.hard_ramp_epochs:
             return None
-        since = tf.cast(self.epoch - self.options.hard_warmup_epochs + 1, tf.float32)
+        since = tf.cast(self.epoch - self.options.hard_warmup_epochs + 1, tf.float64)
         return tf.clip_by_value(since / (self.options.hard_ramp_epochs + 1), 0.0, 1.0)
 
     @property
@@ -159,16 +172,17 @@ class WithHardExamples(Method):
     # ---- state and what is logged ---------------------------------------------------------------------
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
-        """Counts who was hard; keeps the running quantile, and each loss for `hard_score=memory`."""
+        """Counts who was hard; keeps the running quantile, and what `hard_score=memory` remembers."""
         self.hard_share.update_state(batch.labels, examples.hard)
         self.hard_score.update_state(batch.labels, examples.scores)
         if self.options.hard_select == "quantile":
-            sign = -1.0 if self.options.hard_choice == "easiest" else 1.0
-            self.threshold.assign(self._running_quantile(selection.global_scores(sign * examples.scores)))
-        if self.options.hard_score == "memory":
+            ranked = selection.global_scores(self._ranked(examples.scores))
+            self.threshold.assign(self._running_quantile(ranked))
+        if self._remembers:
+            own = losses.cross_entropy(logits[: batch.labels.shape[0]], batch.labels)
+            now = selection.global_scores(tf.cast(own, self.memory.dtype))
             index = selection.global_scores(batch.index)
-            losses_now = selection.global_scores(tf.cast(loss[: batch.labels.shape[0]], self.memory.dtype))
-            self.memory.assign(tf.tensor_scatter_nd_update(self.memory, index[:, None], losses_now))
+            self.memory.assign(tf.tensor_scatter_nd_update(self.memory, index[:, None], now))
 
     def _add_metrics(self) -> None:
         super()._add_metrics()

@@ -45,7 +45,7 @@ from fairat_tf.objectives.robust import Terms
 def weights(confusion: np.ndarray) -> np.ndarray:
     """Returns w, float32 [K, K] in [0.01, 2.01], from counts [K, K]: row = predicted, column = true class.
 
-    Without an error every weight is 1.
+    Without an error, or where all entries have the same gradient, every weight is 1.
     """
     errors = confusion * (1.0 - np.eye(len(confusion)))
     left, values, right = np.linalg.svd(errors)
@@ -53,6 +53,8 @@ def weights(confusion: np.ndarray) -> np.ndarray:
         return np.ones(confusion.shape, np.float32)
     gradient = np.outer(left[:, 0], right[0])
     low, high = gradient.min(), gradient.max()
+    if high - low < 1e-6 * np.abs(gradient).max():  # all alike: only rounding tells them apart
+        return np.ones(confusion.shape, np.float32)
     return (2.0 * (gradient - low) / (high - low) + 0.01).astype(np.float32)
 
 

@@ -2,8 +2,9 @@
 
     chosen = topk(scores, fraction=0.5)          # bool [B], exactly max(1, round(0.5 * B)) of them
 
-All shapes are static. Ties go to the lower index. Under several replicas the choice is made over
-the global batch: `global_scores` gathers the scores, `local` cuts a replica's part out again.
+All shapes are static. Ties go to the lower index. A score of -inf says that nothing is known of the
+example: it is no part of `above_mean` and `quantile`. Under several replicas the choice is made over the
+global batch: `global_scores` gathers the scores, `local` cuts a replica's part out again.
 """
 
 from typing import Any
@@ -18,13 +19,19 @@ def count_of(fraction: float, size: int) -> int:
     return min(size, max(1, int(fraction * size + 0.5)))
 
 
+def _reached(share: tf.Tensor, size: Any) -> tf.Tensor:
+    """Returns `count_of` of a share float64 that the graph knows, int32; `size` may be a tensor."""
+    size = tf.cast(size, tf.float64)
+    return tf.cast(tf.clip_by_value(tf.floor(share * size + 0.5), 1.0, tf.maximum(size, 1.0)), tf.int32)
+
+
 def topk(scores: tf.Tensor, fraction: float, reached: tf.Tensor | None = None) -> tf.Tensor:
     """Returns the `count_of(fraction, B)` examples with the highest scores, bool [B].
 
     Args:
       scores: float [B].
       fraction: in (0, 1].
-      reached: scalar tensor in [0, 1], or None for 1: the number is that of `reached * fraction` instead.
+      reached: float64 scalar tensor in [0, 1], or None for 1: the number is that of `reached * fraction`.
     """
     size = scores.shape[0]
     rows = tf.math.top_k(scores, count_of(fraction, size)).indices
@@ -35,18 +42,25 @@ def _first(rows: tf.Tensor, fraction: float, size: int, reached: tf.Tensor | Non
     """Returns the rows [..., k] with -1 in place of those beyond what `reached` of the fraction allows."""
     if reached is None:
         return rows
-    count = tf.maximum(1, tf.cast(reached * fraction * size + 0.5, tf.int32))
-    return tf.where(tf.range(rows.shape[-1]) < count, rows, -1)
+    return tf.where(tf.range(rows.shape[-1]) < _reached(reached * fraction, size), rows, -1)
 
 
 def above_mean(scores: tf.Tensor) -> tf.Tensor:
-    """Returns the examples whose score exceeds the mean of the batch, bool [B]."""
-    return scores > tf.reduce_mean(scores)
+    """Returns the examples whose score exceeds the mean of those that are known, bool [B]."""
+    known = scores > -float("inf")
+    total = tf.reduce_sum(tf.where(known, scores, 0.0))
+    return known & (scores > total / tf.maximum(tf.reduce_sum(tf.cast(known, scores.dtype)), 1.0))
 
 
 def quantile(scores: tf.Tensor, fraction: float) -> tf.Tensor:
-    """Returns the threshold that a share `fraction` of the scores reaches: the k-th highest, scalar."""
-    return tf.math.top_k(scores, count_of(fraction, scores.shape[0])).values[-1]
+    """Returns the threshold that a share `fraction` of the known scores reaches: the k-th highest, scalar.
+
+    NaN where none is known.
+    """
+    known = tf.reduce_sum(tf.cast(scores > -float("inf"), tf.int32))
+    place = _reached(tf.constant(fraction, tf.float64), known)
+    value = tf.gather(tf.sort(scores, direction="DESCENDING"), place - 1)
+    return tf.where(known > 0, value, tf.constant(float("nan"), scores.dtype))
 
 
 def lowest_classes(class_values: tf.Tensor, fraction: float) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """CFA: class-wise radius and beta in closed form, the gate and the arithmetic of the averaged weights."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -104,13 +105,30 @@ def test_average_holds_the_gated_epochs_by_the_recursion():
 
 
 def test_no_validation_no_averaging():
-    method = oracle.linear_method("cfa", epochs=1, cfa_average_from=0.0)
+    method = oracle.linear_method("cfa", epochs=2, cfa_average_from=0.0)
     method.on_epoch_begin(0)
-    before = oracle.value(method.evaluated_network.weights[0])
     method.train_step(oracle.batch())
+    before = oracle.kernel(method)  # the average follows for an epoch, whatever the share
     method.on_epoch_end(0, {"robust": ACCURACY}, {})
     method.on_epoch_begin(1)
+    method.train_step(oracle.batch())
+    method.on_epoch_end(1, {"robust": ACCURACY}, {})
+    assert np.abs(oracle.kernel(method) - before).max() > 1e-4
     np.testing.assert_array_equal(oracle.value(method.evaluated_network.weights[0]), before)
+
+
+def test_a_run_of_one_epoch_evaluates_what_was_trained():
+    method = oracle.linear_method("cfa", epochs=1)
+    method.train_step(oracle.batch())
+    np.testing.assert_array_equal(oracle.value(method.evaluated_network.weights[0]), oracle.kernel(method))
+
+
+class Copy(keras.callbacks.Callback):
+    """Keeps the weights as they are after the first epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.weights = self.model.network.get_weights()
 
 
 def test_the_gate_measures_the_weights_and_validation_the_average():
@@ -120,14 +138,15 @@ def test_the_gate_measures_the_weights_and_validation_the_average():
     options = {"cfa_average_from": 0.0, "cfa_threshold": 1.1}
     network = support.tiny_network(batch_norm=True)
     method = support.make_method("cfa", network, attack=attack, epochs=2, **options)
-    history = ClasswiseHistory(tuple("abcd"))
-    loop = Loop(method, tf.distribute.get_strategy(), callbacks=[history, MethodHooks(history)])
+    history, copy = ClasswiseHistory(tuple("abcd")), Copy()
+    loop = Loop(method, tf.distribute.get_strategy(), callbacks=[history, MethodHooks(history), copy])
     loop.run(Position(), 2, lambda position: data, 4, data)
-    # nothing passes 1.1: what is validated are still the initial weights
-    initial = support.make_method("pgd_at", support.tiny_network(batch_norm=True), attack=attack)
+    # nothing passes 1.1: what is validated are still the weights of the first epoch
+    first = support.make_method("pgd_at", support.tiny_network(batch_norm=True), attack=attack)
+    first.network.set_weights(copy.weights)
     now = support.make_method("pgd_at", method.network, attack=attack)
     for other, values in (
-        (initial, history.validation["robust"]),
+        (first, history.validation["robust"]),
         (now, history.validation["weights_robust"]),
     ):
         for metric in other.validation_metrics:

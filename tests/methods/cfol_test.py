@@ -52,6 +52,14 @@ def test_two_epochs_of_drawing_by_loops(rate, gamma):
     np.testing.assert_allclose(oracle.value(method.log_weights), w, rtol=1e-5)
 
 
+def test_a_class_that_is_never_drawn_fails_nothing():
+    method = oracle.linear_method("cfol", cfol_rate=0.02, cfol_gamma=0.0)
+    method.shares.assign([0.0, 0.5, 0.5])
+    method.train_step({"image": oracle.IMAGES[1:4], "label": np.array([1, 2, 1], np.int32)})
+    w = oracle.value(method.log_weights)
+    assert np.isfinite(w).all() and w[0] == 0.0
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "trades"])
 def test_reweighted_step_equals_closed_form(loss):
     method = oracle.linear_method("cfol", cfol_draw="reweight", cfol_gamma=0.3, loss=loss, beta=2.0)

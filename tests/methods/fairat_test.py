@@ -210,6 +210,59 @@ def test_memory_holds_the_last_training_loss_and_unseen_examples_are_not_hard():
     assert remembered[[1, 4]].tolist() == [-1.0, -1.0]
 
 
+@pytest.mark.parametrize("choice, expected", [("hardest", [1, 3]), ("easiest", [0, 2])])
+@pytest.mark.parametrize("select", ["topk", "quantile", "mean"])
+def test_what_memory_does_not_know_is_neither_chosen_nor_counted(choice, expected, select):
+    options = {"hard_choice": choice, "hard_select": select, "hard_score": "memory"}
+    method, _ = fairat(num_examples=8, hard_fraction=0.5, **options)
+    data = {
+        "image": tf.tile(batch().images, [2, 1, 1, 1]),
+        "label": tf.ones(8, tf.int32),
+        "index": tf.range(8),
+    }
+    both = Batch(data["image"], data["label"], data["index"], tf.ones(8))
+    method.train_step(data)  # nobody is known: nobody is hard, and no threshold has moved
+    assert np.isnan(float(method.threshold)) and method.hard_share.result() == 0.0
+    known = keras.ops.convert_to_numpy(method.memory)[:4]
+    method.memory.assign([*known, -1.0, -1.0, -1.0, -1.0])
+    taken = np.flatnonzero(method.training_batch(both, SEED).hard).tolist()
+    assert taken == ([0, 1, 2, 3] if select == "topk" else expected)  # half of eight rows are four
+    method.train_step(data)
+    if select == "quantile":
+        sign = 1 if choice == "hardest" else -1
+        assert float(method.threshold) == pytest.approx(np.sort(sign * known)[-2], rel=1e-6)
+
+
+def test_memory_holds_the_cross_entropy_without_weights_smoothing_or_regularisation():
+    plain, _ = fairat(hard_score="memory", num_examples=4)
+    other, _ = fairat(
+        hard_score="memory", num_examples=4, class_weights="0,1", label_smoothing=0.3, loss="mart"
+    )
+    data = {"image": batch().images, "label": tf.constant([0, 1, 1, 0]), "index": tf.range(4)}
+    for method in (plain, other):
+        method.train_step(data)
+    kept = [keras.ops.convert_to_numpy(method.memory) for method in (plain, other)]
+    np.testing.assert_allclose(kept[0], kept[1], rtol=1e-6)
+    assert (kept[0] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        # one step of attack each; a gradient by the weights counts 1.5, a score 0.5
+        ({}, 1 + 1.5 + 0.5 + 0.5),
+        ({"hard_score": "start"}, 1 + 1.5 + 0.5),
+        ({"hard_score": "memory", "num_examples": 4}, 1 + 1.5),
+        ({"hard_select": "mean"}, 1 + 1.5 + 0.5 + 1),
+        ({"easy_fraction": 0.1}, 1 + 1.5 + 0.5 + 1),
+        ({"hard_combine": "append"}, 1 + 1.5 + 0.5 + 0.5 + 0.75),
+        ({"hard_reattack": False}, 1 + 1.5 + 0.5),
+    ],
+)
+def test_passes_count_the_rows_that_are_computed(options, passes):
+    assert fairat(**options)[0].passes == passes
+
+
 def test_memory_says_what_it_needs():
     with pytest.raises(ValueError, match="num_examples"):
         fairat(hard_score="memory")
@@ -316,6 +369,10 @@ def test_every_reading_gives_the_same_with_and_without_xla(options):
         {"hard_ramp_epochs": -1},
         {"hard_ramp_epochs": 2, "hard_select": "quantile"},
         {"hard_ramp_epochs": 2, "hard_choice": "all"},
+        {"hard_group": 2, "hard_select": "mean"},
+        {"hard_group": 2, "hard_choice": "worst_classes"},
+        {"hard_choice": "random", "hard_select": "quantile"},
+        {"hard_choice": "random", "hard_select": "mean"},
         {"hard_balanced": True, "hard_select": "mean"},
         {"hard_balanced": True, "hard_group": 2},
         {"hard_balanced": True, "hard_choice": "all"},

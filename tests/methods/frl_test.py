@@ -107,6 +107,15 @@ def test_step_equals_closed_form(remargin):
     oracle.check_step(method, rows, count=1)
 
 
+def test_a_batch_of_classes_that_weigh_nothing_has_no_loss():
+    method = oracle.linear_method("frl", frl_limit=1.0)
+    for multipliers in (method.natural_multipliers, method.boundary_multipliers):
+        multipliers.assign([1.0, 0.0, 0.0])
+    logs = method.train_step({"image": oracle.IMAGES[1:4], "label": np.array([1, 2, 1], np.int32)})
+    assert float(logs["loss"]) == pytest.approx(0.0, abs=1e-6)
+    assert np.isfinite(oracle.kernel(method)).all()
+
+
 def test_without_violations_it_is_trades():
     def trained(name, **options):
         method = support.make_method(name, support.tiny_network(batch_norm=True), beta=1.5, **options)

@@ -33,6 +33,9 @@ def test_weights_rise_with_the_gradient_of_the_spectral_norm():
 
 def test_without_errors_every_weight_is_one():
     np.testing.assert_array_equal(weights(np.diag([5.0, 3.0, 0.0])), np.ones((3, 3)))
+    np.testing.assert_array_equal(
+        weights(np.ones((4, 4)) + 7 * np.eye(4)), np.ones((4, 4))
+    )  # all confused alike
 
 
 @pytest.mark.parametrize("loss", ["trades", "cross_entropy"])

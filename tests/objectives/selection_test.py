@@ -43,13 +43,31 @@ def test_groups_choose_within_each_group():
         selection.in_groups(scores, 0.5, 3)
 
 
+def test_unknown_scores_count_neither_for_the_mean_nor_for_the_quantile():
+    known, gap = [3.0, 1.0, 2.0, 4.0], -float("inf")
+    mixed = tf.constant([gap, 3.0, gap, 1.0, 2.0, gap, 4.0])
+    assert float(selection.quantile(mixed, 0.5)) == float(selection.quantile(tf.constant(known), 0.5)) == 3.0
+    assert np.flatnonzero(selection.above_mean(mixed)).tolist() == [1, 6]
+    nobody = tf.fill([3], gap)
+    assert np.isnan(float(selection.quantile(nobody, 0.5)))
+    assert not selection.above_mean(nobody).numpy().any()
+
+
+def test_what_is_wholly_reached_is_the_number_of_a_fixed_share():
+    for size in (90, 100, 250):
+        scores = tf.range(size, dtype=tf.float32)
+        for fraction in (0.265, 0.295, 0.502, 0.525, 0.65):
+            chosen = selection.topk(scores, fraction, tf.constant(1.0, tf.float64))
+            assert int(chosen.numpy().sum()) == selection.count_of(fraction, size)
+
+
 @pytest.mark.parametrize(("reached", "count"), [(0.0, 1), (0.25, 1), (0.5, 2), (0.7, 3), (1.0, 4)])
 def test_topk_and_groups_stop_where_the_share_has_got_to(reached, count):
     scores = tf.constant([0.1, 0.9, 0.8, 0.2, 0.3, 0.7, 0.6, 0.4])
     hardest_first = np.argsort(-scores.numpy())[:count]
-    chosen = selection.topk(scores, 0.5, tf.constant(reached))
+    chosen = selection.topk(scores, 0.5, tf.constant(reached, tf.float64))
     assert np.flatnonzero(chosen).tolist() == sorted(hardest_first.tolist())
-    grouped = selection.in_groups(tf.tile(scores, [2]), 0.5, 8, tf.constant(reached))
+    grouped = selection.in_groups(tf.tile(scores, [2]), 0.5, 8, tf.constant(reached, tf.float64))
     assert np.flatnonzero(grouped).tolist() == sorted([*hardest_first, *(hardest_first + 8)])
 
 
