@@ -20,7 +20,7 @@ COMMAND = cli.Command(
 with COMMAND.group("Comparison") as _values:
     flags.DEFINE_string("output_dir", "comparison", "Where tables and page go.", flag_values=_values)
     flags.DEFINE_integer("draws", 2000, "Of the bootstrap.", lower_bound=100, flag_values=_values)
-    flags.DEFINE_integer("seed", 0, "Of the bootstrap.", flag_values=_values)
+    flags.DEFINE_integer("seed", 0, "Of the bootstrap.", lower_bound=0, flag_values=_values)
 
 
 def main(values: flags.FlagValues, arguments: list[str]) -> None:

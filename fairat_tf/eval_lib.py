@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from fairat_tf import errors
-from fairat_tf.evaluation import curve, probes, summary, verdict
+from fairat_tf.evaluation import curve, probes, suite, summary, verdict
 from fairat_tf.evaluation.attacking import SUITE, Bench, Outcome
 from fairat_tf.evaluation.state import Store
 
@@ -61,16 +61,19 @@ def evaluate(
       model, dataset: what is known of them; goes into the result as it is.
 
     Raises:
-      ValueError: arrays that do not fit each other, or unknown names.
+      ValueError: arrays that do not fit each other, unknown names, or a part of AutoAttack beside it.
+      StorageError: `state_dir` holds the progress of another model, other examples or settings.
     """
     images, labels = _checked(images, labels, class_names)
     names = ("clean", *(name for name in attacks if name != "clean"))
+    suite.check_names(names)
     dataset = {"fingerprint": summary.fingerprint(images, labels), **(dataset or {})}
     known = {**(model or {}), **dataset}
     store = _store(state_dir, known, (float(epsilon), norm, seed, batch_size, keep_adversarial))
     bench = Bench(
         logits_fn, images, labels, epsilon, norm, batch_size, seed, store, keep_adversarial, progress
     )
+    bench.recognise()
     outcomes = _attack(bench, names, budget)
     result = summary.summarise(outcomes, labels, class_names, epsilon, norm, seed, model, dataset)
     result["verdict"] = verdict.judge(bench, outcomes, class_names, checks)

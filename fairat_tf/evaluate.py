@@ -59,7 +59,7 @@ with COMMAND.group("Attacks"):
     cli.DEFINE_fraction("epsilon", "8/255", "Radius, in pixels of [0, 1].", upper_bound=None, **_f)
     flags.DEFINE_enum("norm", "linf", ["linf", "l2"], "Norm of the radius.", **_f)
     flags.DEFINE_integer("batch_size", 128, "Examples at a time.", lower_bound=1, **_f)
-    flags.DEFINE_integer("seed", 0, "Of random starts, drawing and the bootstrap.", **_f)
+    flags.DEFINE_integer("seed", 0, "Of random starts, drawing and the bootstrap.", lower_bound=0, **_f)
     cli.DEFINE_duration("budget", None, "Time to spend, such as 30m; AutoAttack gets what is left.", **_f)
 with COMMAND.group("Judgement"):
     flags.DEFINE_enum(
@@ -129,7 +129,10 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
 
 def _default_output(model: str) -> str:
     path = Path(model)
-    return str(path / "evaluation" if (path / "config.json").is_file() else Path("evaluation") / path.stem)
+    if (path / "config.json").is_file():
+        return str(path / "evaluation")
+    file = path.is_file()  # else a folder, or module:function, whose dots are part of the name
+    return str(Path("evaluation") / (path.stem if file else path.name.replace(":", ".")))
 
 
 def _next_directory(path: str) -> str:

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import importlib
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +28,10 @@ from fairat_tf.networks.folding import prepared
 
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
 OUTPUTS = ("logits", "softmax")
+_UNREADABLE = (
+    *(ValueError, TypeError, ImportError, AttributeError, OSError, LookupError, EOFError, zlib.error),
+    *(zipfile.BadZipFile, tf.errors.OpError),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,7 +140,7 @@ def _from_keras_file(path: Path) -> Model:
     _register_own_layers()
     try:
         model = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, ImportError, AttributeError, OSError, KeyError) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:300]
         raise errors.UsageError(f"{path} cannot be loaded in Keras' safe mode: {reason}") from error
     return _from_keras_model(_in_float32(model), "keras", _digest([path]))
@@ -200,7 +205,11 @@ def _from_saved_model(path: Path, endpoint: str, trust: bool) -> Model:
             f"{path} is a program that holds {', '.join(found)} (files or Python); "
             "give --trust if you know where it comes from"
         )
-    loaded = tf.saved_model.load(str(path))
+    try:
+        loaded = tf.saved_model.load(str(path))
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())[:300]
+        raise errors.UsageError(f"{path} cannot be loaded as a SavedModel: {reason}") from error
     name, function = saved_model_scan.endpoint(loaded, endpoint, path)
     hidden = saved_model_scan.dangerous_in(function)
     if hidden and not trust:

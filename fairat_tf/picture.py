@@ -31,7 +31,11 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     results = {}
     for argument in arguments:
         title, found, path = argument.rpartition("=")
-        results[title if found else Path(path).stem] = files.read(path)
+        name = title if found else Path(path).stem
+        results[name] = files.read(path)
+        if results[name]["verdict"]["status"] in ("suspicious", "unreliable"):
+            judged = results[name]["verdict"]["status"]
+            print(f"fairat_tf: note: {name}: its evaluation was judged {judged}", file=sys.stderr)
     try:
         png = picture.classwise_png(results, values.attacks)
     except ValueError as error:

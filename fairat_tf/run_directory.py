@@ -4,20 +4,22 @@
         run.claim(config)
         run.write("config.json", config.to_json())
 
-Contents: `config.json`, `flags.txt` (for --flagfile), `environment.json`, `metrics.jsonl`,
-`classwise.csv`, `times.csv`, `tensorboard/`, `checkpoints/`, `best/model.keras`, `export/`, `evaluation/`,
-`MODEL_CARD.md`. Nothing here deletes a run directory.
+Contents: `config.json`, `data.json` (which training data), `flags.txt` (for --flagfile), `environment.json`,
+`metrics.jsonl`, `classwise.csv`, `times.csv`, `tensorboard/`, `checkpoints/`, `best/model.keras`, `export/`,
+`evaluation/`, `MODEL_CARD.md`. Nothing here deletes a run directory.
 """
 
 import datetime
 import fcntl
 import itertools
+import json
 import os
 import pathlib
 from typing import Any
 
 from fairat_tf import errors
 from fairat_tf.config import Config
+from fairat_tf.data.dataset import Split
 
 
 def default_path(config: Config) -> str:
@@ -104,6 +106,40 @@ class RunDirectory:
                 f"{self.path} holds a run of another configuration ({told}); choose another --run_dir"
             )
 
+    def claim_data(self, train: Split) -> None:
+        """Notes which examples the run is trained on, or checks that they are still the same.
+
+        What is kept for validation, and for a test split that the source lacks, is drawn from them: from
+        other examples another part would be drawn, and what was trained on would be tested.
+
+        Raises:
+          errors.StorageError: they are others.
+        """
+        path, now = self.path / "data.json", {"train": train.fingerprint(), "examples": len(train)}
+        before = data_of(self.path)
+        if before is None:
+            self.write(path.name, json.dumps(now) + "\n")
+        elif before != now:
+            raise errors.StorageError(
+                f"{self.path} was trained on other data ({then_and_now(before, train)}): their "
+                "validation part would be another; choose another --run_dir"
+            )
+
     def write(self, name: str, text: str) -> None:
         """Writes a text file of the directory, atomically."""
         write_atomically(self.path / name, text.encode())
+
+
+def data_of(path: str | pathlib.Path) -> dict[str, Any] | None:
+    """Returns {"train": SHA-256, "examples": number} of what the run at `path` was trained on, if it says."""
+    try:
+        found = json.loads((pathlib.Path(path) / "data.json").read_text())
+        return {"train": str(found["train"]), "examples": int(found["examples"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def then_and_now(before: dict[str, Any], train: Split) -> str:
+    """Returns in words how the training data differ from those that `data_of` told of."""
+    told = f"{before['examples']} training examples then, {len(train)} now"
+    return told + (", but others" if before["examples"] == len(train) else "")

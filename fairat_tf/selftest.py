@@ -16,7 +16,7 @@ COMMAND = cli.Command(
 )
 
 with COMMAND.group("Test") as _values:
-    flags.DEFINE_integer("seed", 0, "Of data, training and attacks.", flag_values=_values)
+    flags.DEFINE_integer("seed", 0, "Of data, training and attacks.", lower_bound=0, flag_values=_values)
 
 
 def main(values: flags.FlagValues, arguments: list[str]) -> None:

@@ -11,7 +11,6 @@ import dataclasses
 import errno
 import json
 import os
-import pathlib
 import time
 import zlib
 from collections.abc import Iterator
@@ -25,10 +24,9 @@ from fairat_tf import (
     attacks,
     devices,
     errors,
-    eval_lib,
     exporting,
+    final_evaluation,
     methods,
-    model_files,
     summary_text,
 )
 from fairat_tf.assembly import Parts
@@ -45,17 +43,15 @@ from fairat_tf.callbacks.times import EpochTimes
 from fairat_tf.callbacks.zero_gradients import ZeroGradients
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.config import Config
-from fairat_tf.data.dataset import Split
-from fairat_tf.evaluation import sampling
+from fairat_tf.evaluation import suite
 from fairat_tf.model_card import model_card
-from fairat_tf.reporting import console, files, page
+from fairat_tf.reporting import console
 from fairat_tf.run_directory import RunDirectory, default_path, write_atomically
 from fairat_tf.signals import StopSignals
 from fairat_tf.training_loop import Loop, Position
 from fairat_tf.workers import Cluster, Team
 
 _DIAGNOSIS_SECONDS = 10.0
-_EVALUATION_SEED = 0  # of every run: runs of other seeds are compared with it example by example
 _DISK_REFUSES = tuple(
     os.strerror(code)
     for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -86,6 +82,7 @@ def train(config: Config, dry_run: bool = False) -> str:
             return path
         with _disk_errors_told(path), RunDirectory(path) as run:
             run.claim(parts.config)
+            run.claim_data(parts.dataset.train)
             best = _trained(parts, run, stop, team)
             _finish(parts, run, best, stop)
     return path
@@ -152,19 +149,14 @@ def _prepared(config: Config) -> Parts:
         options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
         parts = assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
         selection_names(config.run.select, parts.method.results(parts.method.validation_metrics))
-        for name in _final_attacks(config):
+        for name in final_evaluation.attack_names(config):
             attacks.get(name)(epsilon=config.attack.epsilon, norm=config.attack.norm)
+        suite.check_names(final_evaluation.attack_names(config))
         return parts
     except errors.CommandError:
         raise
     except ValueError as error:
         raise errors.UsageError(str(error)) from error
-
-
-def _final_attacks(config: Config) -> tuple[str, ...]:
-    """Returns the attacks of the evaluation at the end, without "clean", which is always there."""
-    names = (name.strip() for name in config.run.evaluate.split(","))
-    return tuple(name for name in names if name and name != "clean")
 
 
 def _write_facts(run: RunDirectory, parts: Parts) -> None:
@@ -280,57 +272,9 @@ def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSig
     network = keras.models.load_model(run / "best/model.keras")
     exporting.export(network, run / "export")
     print(f"\nBest epoch by validation: {best['epoch'] + 1} ({parts.config.run.select} {best['score']:.4f}).")
-    result = _evaluated(parts, run, stop)
+    result = final_evaluation.evaluated(parts, run, stop)
     if result is not None:
         print("\n" + console.classwise_table(result))
     run.write("MODEL_CARD.md", model_card(parts, best, result))
     write_atomically(run / "curves.png", curves_png(run / "metrics.jsonl"))
     print("\n" + summary_text.places(run.path))
-
-
-def _sample(parts: Parts) -> Split:
-    """Returns the test examples to evaluate: all, or the same ones of each class whatever the run's seed."""
-    test, wanted = parts.dataset.test, parts.config.run.evaluate_examples
-    if not wanted:
-        return test
-    each = sampling.per_class_for(test.labels, parts.dataset.num_classes, wanted)
-    return test.take(sampling.by_class(test.labels, parts.dataset.num_classes, each, _EVALUATION_SEED))
-
-
-def _evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, Any] | None:
-    """Evaluates the best network on the test split, class by class; None where no attack is named."""
-    wanted = parts.config.run
-    if not wanted.evaluate:
-        return None
-    stop.raise_from_now_on(
-        f"the network is trained; evaluate it with the same flags and --run_dir={run.path}"
-    )
-    test, began = _sample(parts), time.monotonic()
-    result = _evaluation(parts, test, str(run.path), run / "evaluation")
-    page.write(result, run.path, run=run.path)
-    for network in sorted((run / "last").glob("*.keras")):
-        _evaluation(parts, test, str(network), network.with_suffix(""))
-    print(f"Evaluated {len(test)} test images in {time.monotonic() - began:.0f} s.")
-    return result
-
-
-def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> dict[str, Any]:
-    """Evaluates the network at `path` on the test examples and writes the result into `folder`."""
-    model = model_files.load(path)
-    result = eval_lib.evaluate(
-        model.logits_fn,
-        test.images,
-        test.labels,
-        parts.dataset.class_names,
-        attacks=("clean", *_final_attacks(parts.config)),
-        epsilon=parts.config.attack.epsilon,
-        norm=parts.config.attack.norm,
-        batch_size=250,
-        seed=_EVALUATION_SEED,
-        progress=True,
-        state_dir=str(folder / "eval_state"),
-        model=model.described(),
-        dataset={"name": parts.config.data.dataset, "split": "test"},
-    )
-    files.write(result, folder)
-    return result

@@ -19,8 +19,8 @@ LEVELS = {
     "methods": ["methods"],
     "running": [
         "assembly", "callbacks", "checkpointing", "divergence", "eval_lib", "evaluation", "exporting",
-        "model_card", "model_files", "recipes", "reporting", "run_directory", "signals", "summary_text",
-        "train_lib", "training_loop",
+        "final_evaluation", "model_card", "model_files", "recipes", "reporting", "run_directory", "signals",
+        "summary_text", "train_lib", "training_loop",
     ],
     "command line": [
         "augment_preview", "cli", "compare", "evaluate", "flags_lib", "picture", "selftest", "train",

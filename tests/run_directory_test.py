@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from fairat_tf import errors
 from fairat_tf.config import Attack, Config, Data, Optimization, Run
-from fairat_tf.run_directory import RunDirectory, default_path
+from fairat_tf.run_directory import RunDirectory, data_of, default_path
+from tests import support
 
 
 def test_a_second_process_is_kept_off(tmp_path):
@@ -43,6 +45,20 @@ def test_a_foreign_config_file_is_not_overwritten(tmp_path):
     with RunDirectory(tmp_path / "run") as run, pytest.raises(errors.StorageError, match="choose another"):
         run.claim(Config())
     assert path.read_text() == '{"something": "else"}'
+
+
+def test_other_training_data_are_refused(tmp_path):
+    train = support.tiny_split(40)
+    with RunDirectory(str(tmp_path / "run")) as run:
+        run.claim_data(train)
+        run.claim_data(train)
+        changed = train.images.copy()
+        changed[3, 0, 0, 0] ^= 1
+        for other in (train.take(np.arange(39)), dataclasses.replace(train, images=changed)):
+            with pytest.raises(errors.StorageError, match=rf"40 training examples then, {len(other)} now"):
+                run.claim_data(other)
+    (tmp_path / "run/data.json").write_text("")
+    assert data_of(tmp_path / "run") is None and data_of(tmp_path) is None
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):

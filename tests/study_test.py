@@ -187,6 +187,54 @@ def test_a_run_that_diverged_is_named_and_the_others_go_on(study, tmp_path, trai
     assert len(trainer.commands) == 4
 
 
+def test_a_run_that_needs_one_that_diverged_is_not_made(study, tmp_path, trainer, capsys):
+    trainer.codes = {"plain-0": errors.Diverged.exit_code}
+    for _ in range(2):
+        assert study_run.main(arguments(study, tmp_path)) == 0
+        told = capsys.readouterr().out
+        assert "* plain-0: diverged; not" in told and "* fair-0: needs plain-0, which diverged; not" in told
+        assert folders(trainer) == ["plain-0", "plain-1", "fair-1"]
+
+
+def test_what_was_kept_in_part_is_kept_again(study, tmp_path, trainer, monkeypatch):
+    study.write_text(study.read_text().replace('"best"', '"last"').replace("[0, 1]", "[0]"))
+    trainer.place = "last/epoch-0001"
+    words = arguments(study, tmp_path, f"--keep={tmp_path / 'kept'}")
+    assert study_run.main(words) == 0
+    files.write(evaluated("plain"), tmp_path / "work/plain-0/last/epoch-0002")
+    whole, written = files.write_packed, []
+
+    def killed(result, path):
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        whole(result, path)
+
+    for path in (tmp_path / "kept").glob("plain-0*"):
+        path.unlink()
+    monkeypatch.setattr(files, "write_packed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        study_run.main(words)
+    monkeypatch.setattr(files, "write_packed", whole)
+    assert len(list((tmp_path / "kept").glob("plain-0.*.json"))) == 1
+    trainer.commands.clear()
+    assert study_run.main(words) == 0
+    assert len(list((tmp_path / "kept").glob("plain-0.*.json"))) == 2 and not trainer.commands
+
+
+def test_only_the_same_seeds_are_paired(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    capsys.readouterr()
+    (tmp_path / "work/plain-0/MODEL_CARD.md").unlink()  # plain has seed 1, fair both
+    assert study_run.main(arguments(study, tmp_path, "--table_only")) == 0
+    assert "t over seeds" not in capsys.readouterr().out
+    runner = study_run.Runner(study_run.Study.read(study), tmp_path / "work")
+    assert [entry.rpartition("/work/")[2] for entry in runner.entries()] == [
+        "plain-1/evaluation",
+        "fair-1/evaluation",
+    ]
+
+
 @pytest.mark.parametrize("code", [2, 3, 7, 75])
 def test_any_other_failure_ends_the_study_with_its_code(study, tmp_path, trainer, code, capsys):
     trainer.codes = {"plain-0": code}

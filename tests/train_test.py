@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,7 @@ def test_svhn_from_start_to_saved_model_and_tensorboard(finished):
     folder, stdout, _ = finished
     for name in (
         "config.json",
+        "data.json",
         "flags.txt",
         "environment.json",
         "metrics.jsonl",
@@ -86,6 +88,16 @@ def test_svhn_from_start_to_saved_model_and_tensorboard(finished):
     assert "SGD 0.01 (piecewise)" in stdout and "augmentation none" in stdout  # the recipe of SVHN
     assert "worst class" in stdout and "tensorboard --logdir" in stdout
     assert max(map(len, stdout.splitlines())) <= 110
+
+
+def test_another_number_of_examples_is_evaluated_anew(finished, tmp_path):
+    folder, _, words = finished
+    shutil.copytree(folder, tmp_path / "run")
+    result = run(*words, f"--run_dir={tmp_path / 'run'}", "--evaluate_examples=20")
+    assert result.returncode == 0, result.stderr[-3000:]
+    for name in ("evaluation", "last/epoch-0002"):
+        found = json.loads((tmp_path / "run" / name / "evaluation.json").read_text())
+        assert [a["total"] for a in found["attacks"]["clean"]["per_class"].values()] == [2] * 10
 
 
 def test_label_10_is_digit_0(finished):
@@ -242,13 +254,13 @@ def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(svhn, finish
 def test_runs_of_every_seed_are_evaluated_on_the_same_examples():
     from types import SimpleNamespace
 
-    from fairat_tf import train_lib
+    from fairat_tf import final_evaluation
     from fairat_tf.config import Config, Run
     from tests import support
 
     def sampled(seed):
         config = Config(run=Run(seed=seed, evaluate_examples=20))
-        return train_lib._sample(SimpleNamespace(config=config, dataset=support.tiny_dataset()))
+        return final_evaluation.sample(SimpleNamespace(config=config, dataset=support.tiny_dataset()))
 
     first, second = sampled(0), sampled(1)
     np.testing.assert_array_equal(first.images, second.images)

@@ -12,6 +12,8 @@ import keras
 
 from fairat_tf.run_directory import sync_directory
 
+_SCORES = ("_accuracy", "_worst_class")
+
 
 class BestCheckpoint(keras.callbacks.Callback):
     """Saves the evaluated network (the moving average where there is one) when its score rises.
@@ -59,12 +61,17 @@ def selection_names(select: str, known: Collection[str]) -> list[str]:
     """Returns the metrics that are joined by "+" in `select`.
 
     Raises:
-      ValueError: one of them is not among the `known` validation metrics; the message lists these.
+      ValueError: one of them is not among the `known` validation metrics, or is none of which more is
+        better; the message lists those that can be chosen.
     """
     names = [name.strip() for name in select.split("+")]
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise ValueError(
-            f"select: unknown validation metric {', '.join(missing)}; known: {', '.join(sorted(known))}"
+    scores = sorted(name for name in known if name.endswith(_SCORES))
+    wrong = [name for name in names if name not in scores]
+    if wrong:
+        what = (
+            "unknown validation metric"
+            if set(wrong) - set(known)
+            else "not a metric of which more is better:"
         )
+        raise ValueError(f"select: {what} {', '.join(wrong)}; known: {', '.join(scores)}")
     return names

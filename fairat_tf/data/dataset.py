@@ -42,6 +42,13 @@ class Split:
         groups = {name: column[rows] for name, column in self.groups.items()}
         return Split(self.images[rows], self.labels[rows], groups)
 
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 (hex) of labels and pixels, in their order."""
+        digest = hashlib.sha256(f"{self.images.shape}".encode())
+        digest.update(self.labels.astype("<i4").tobytes())
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()
+
     def counts(self, num_classes: int) -> np.ndarray:
         """Returns the number of examples of each class, int64 [num_classes]."""
         return np.bincount(self.labels, minlength=num_classes)
@@ -58,6 +65,7 @@ class Dataset:
       test: read by evaluation only.
       validation: the source's own validation split, or None.
       group_names: group column -> names of its values 0, 1, ...; plain integers have no entry.
+      test_is_drawn: the source has no test split, and `test` was drawn from what could be trained on.
     """
 
     name: str
@@ -66,6 +74,7 @@ class Dataset:
     test: Split
     validation: Split | None = None
     group_names: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    test_is_drawn: bool = False
 
     @property
     def num_classes(self) -> int:

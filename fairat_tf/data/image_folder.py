@@ -65,11 +65,12 @@ def load_folder(request: Request) -> Dataset:
     listed = {split: _files(folder, names, groups) for split, folder in folders.items()}
     splits = _read_all(listed, bool(groups), request)
     train, test = splits["train"], splits.get("test")
+    drawn = test is None
     if test is None:
         logging.warning("%s has no test/: a stratified 20 %% of train becomes the test split.", request.name)
         train, test = carve_test(train, len(names))
     group_names = {GROUP: tuple(groups)} if groups else {}
-    return Dataset(request.name, tuple(names), train, test, splits.get("validation"), group_names)
+    return Dataset(request.name, tuple(names), train, test, splits.get("validation"), group_names, drawn)
 
 
 def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:

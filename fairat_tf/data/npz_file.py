@@ -48,11 +48,12 @@ def load_npz(request: Request) -> Dataset:
     splits, group_names = _with_groups(splits, arrays, prefixes, path)
     names = _class_names(arrays, splits["train"])
     train, test = splits["train"], splits.get("test")
+    drawn = test is None
     if test is None:
         logging.warning("%s has no test images: a stratified 20 %% becomes the test split.", request.name)
         _check_labels(train, len(names), path)
         train, test = carve_test(train, len(names))
-    return Dataset(request.name, names, train, test, splits.get("validation"), group_names)
+    return Dataset(request.name, names, train, test, splits.get("validation"), group_names, drawn)
 
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:

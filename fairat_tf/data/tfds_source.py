@@ -123,6 +123,7 @@ def read(builder: Any, request: Request) -> Dataset:
     }
     names, splits = _labelled(raw, label, columns[label], request)
     train, validation, test = (splits.get(split) for split in ("train", "validation", "test"))
+    drawn = test is None and validation is None
     if test is None and validation is not None:
         logging.warning("%s has no test split; its validation split serves as the test split.", request.name)
         test, validation = validation, None
@@ -134,7 +135,7 @@ def read(builder: Any, request: Request) -> Dataset:
         for name, column in columns.items()
         if name != label and column.names
     }
-    return Dataset(request.name, names, train or splits["train"], test, validation, group_names)
+    return Dataset(request.name, names, train or splits["train"], test, validation, group_names, drawn)
 
 
 def wanted_files(builder: Any) -> dict[str, tuple[str, int]]:

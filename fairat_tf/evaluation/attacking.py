@@ -25,6 +25,7 @@ from fairat_tf.evaluation.state import Store
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
 SUITE = "autoattack"
 _SAVE_EVERY = 10.0
+_SAME = (1e-3, 1e-3)  # relative and absolute: other numbers of threads round differently
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,6 +96,22 @@ class Bench:
         self.batch_size = max(min(batch_size, len(self.labels)), 1)
         self.store = store or Store(None, {})
         self.keep, self.progress = keep, progress
+
+    def recognise(self) -> None:
+        """Makes sure that what is kept is this model's: it must give the same logits for the first batch.
+
+        A model that answers at random has no logits to be known by.
+
+        Raises:
+          OtherSettings: the kept progress is that of a model that answers otherwise.
+        """
+        images = tf.constant(to_float(self.images[_padded(0, len(self.labels), self.batch_size)]))
+        logits, again = (np.asarray(self.logits_fn(images), np.float32) for _ in range(2))
+        kept = self.store.load("model").get("logits")
+        if kept is None:
+            self.store.save("model", logits=logits if np.array_equal(logits, again) else logits[:0])
+        elif len(kept) and not (kept.shape == logits.shape and np.allclose(kept, logits, *_SAME)):
+            self.store.refuse("model, or how it is called")
 
     def clean(self) -> Outcome:
         """Returns the outcome on the natural examples."""

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from fairat_tf import errors
-from fairat_tf.metrics import paired
-from fairat_tf.metrics.fairness import class_counts, rho
-from fairat_tf.metrics.intervals import gap_interval, percentile, wilson, worst_class_interval
+from fairat_tf.metrics import intervals, paired
+from fairat_tf.metrics.fairness import rho
+from fairat_tf.metrics.intervals import percentile
 from fairat_tf.reporting import files
 
 
@@ -56,7 +56,7 @@ def load(arguments: Sequence[str]) -> list[Entry]:
     first = entries[0].results[0]
     for entry in entries:
         for result in entry.results:
-            _check_same(entry.name, result, first)
+            check_same(f"{entry.name} was evaluated", result, first, "the first")
     return entries
 
 
@@ -79,8 +79,13 @@ def _folder(path: str) -> Path:
     return inside if (inside / files.RESULT).is_file() else Path(path)
 
 
-def _check_same(name: str, result: dict[str, Any], first: dict[str, Any]) -> None:
-    for part, key, what in (
+def check_same(what: str, result: dict[str, Any], first: dict[str, Any], other: str) -> None:
+    """Checks that two evaluations are of the same examples, classes and threat model.
+
+    Raises:
+      DataError: they are not; `what` is the beginning of its message, `other` names the second one.
+    """
+    for part, key, differs in (
         ("dataset", "fingerprint", "other examples"),
         ("dataset", "class_names", "other classes"),
         ("threat_model", "norm", "another norm"),
@@ -88,8 +93,8 @@ def _check_same(name: str, result: dict[str, Any], first: dict[str, Any]) -> Non
     ):
         if result[part].get(key) != first[part].get(key):
             raise errors.DataError(
-                f"{name} was evaluated with {what} than the first: evaluate all with the same --dataset, "
-                "--examples, --seed, --norm and --epsilon"
+                f"{what} with {differs} than {other}: evaluate all with the same --dataset, --examples, "
+                "--seed, --norm and --epsilon"
             )
 
 
@@ -106,9 +111,15 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
         "differences of worst class and gap are bootstrapped: rough where several classes are equally weak"
     )
     if 1 < most < 5:
-        notes.append(f"{most} seeds are few: bootstrapped intervals over seeds are then too narrow")
+        notes.append(f"{most} seeds are few: the bootstrapped intervals of differences are then too narrow")
     if most > 1 and len({len(entry.seeds) for entry in entries}) == 1:
         notes.append("t over seeds: paired in the order given, Student's interval of the seeds' differences")
+    for entry in entries:
+        doubted = {r["verdict"]["status"] for r in entry.results} & {"suspicious", "unreliable"}
+        if doubted:
+            notes.append(
+                f"{entry.name}: its evaluation was judged {max(doubted)}, so its robustness may be overrated"
+            )
     first = entries[0].results[0]["dataset"]
     return {
         "models": [
@@ -136,9 +147,7 @@ def _attack(entries: Sequence[Entry], attack: str, draws: int, seed: int) -> dic
     points = {name: _points(own, labels, len(names)) for name, own in flags.items()}
     return {
         "examples": len(labels),
-        "models": {
-            name: _model(own, labels, points[name], resampled[name], names) for name, own in flags.items()
-        },
+        "models": {name: _model(own, labels, points[name], names) for name, own in flags.items()},
         "differences": {
             name: _difference(name, reference, flags, points, resampled, labels, names)
             for name in flags
@@ -157,20 +166,10 @@ def _model(
     flags: np.ndarray,
     labels: np.ndarray,
     points: dict[str, np.ndarray],
-    draws: dict[str, np.ndarray],
     names: list[str],
 ) -> dict[str, Any]:
-    """Returns values and intervals: of one seed those of its evaluation, of several the bootstrap's."""
-    bounds = {key: percentile(draws[key]) for key in paired.STATISTICS}
-    if _one_network(flags):
-        right, total = class_counts(flags[0] == 1, labels, len(names))
-        shown = right[total > 0], total[total > 0]
-        low, high = wilson(right.sum(), total.sum())
-        bounds |= {
-            "average": (float(low), float(high)),
-            "worst_class": worst_class_interval(*shown),
-            "gap": gap_interval(*shown),
-        }
+    """Returns values and intervals: of one network those of its evaluation."""
+    bounds = _bounds(flags, labels, points, len(names))
     row: dict[str, Any] = {
         key: {
             "value": float(points[key].mean()),
@@ -181,6 +180,26 @@ def _model(
     }
     per_class = points["per_class"].mean(axis=0)
     return row | {"per_class": {n: _known(value) for n, value in zip(names, per_class, strict=True)}}
+
+
+def _bounds(
+    flags: np.ndarray, labels: np.ndarray, points: dict[str, np.ndarray], num_classes: int
+) -> dict[str, tuple[float, float]]:
+    """Returns the interval of each of `paired.STATISTICS`; every one holds its value."""
+    total = np.bincount(labels, minlength=num_classes)
+    right = [np.bincount(labels, weights=own, minlength=num_classes)[total > 0] for own in flags]
+    own: dict[str, list[Any]] = {
+        "average": [intervals.wilson(counts.sum(), total.sum()) for counts in right],
+        "worst_class": [intervals.worst_class_interval(counts, total[total > 0]) for counts in right],
+        "worst_three": [intervals.worst_three_interval(counts, total[total > 0]) for counts in right],
+        "gap": [intervals.gap_interval(counts, total[total > 0]) for counts in right],
+        "nsd": [intervals.nsd_interval(counts, total[total > 0]) for counts in right],
+    }
+    limits = {"nsd": (0.0, np.inf)}
+    return {
+        key: intervals.over_seeds(points[key], of_seeds, limits=limits.get(key, (0.0, 1.0)))
+        for key, of_seeds in own.items()
+    }
 
 
 def _difference(

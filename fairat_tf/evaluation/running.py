@@ -6,6 +6,7 @@ result["verdict"]["status"], [gate["passed"] for gate in result["gates"]]
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,18 @@ import numpy as np
 
 from fairat_tf import attacks, data, errors, eval_lib, model_files
 from fairat_tf.data import DataError, Dataset, Split
-from fairat_tf.evaluation import contract, evidence, gate, groups, kept_apart, planning, sampling
+from fairat_tf.evaluation import (
+    comparing,
+    contract,
+    evidence,
+    gate,
+    groups,
+    kept_apart,
+    planning,
+    sampling,
+    suite,
+    summary,
+)
 from fairat_tf.evaluation.gate import Gate
 from fairat_tf.metrics.fairness import rho
 from fairat_tf.reporting import files
@@ -81,12 +93,15 @@ def run(request: Request) -> dict[str, Any]:
     names = tuple(dict.fromkeys(("clean", *request.attacks)))
     for name in names[1:]:
         attacks.get(name)
+    suite.check_names(names)
     base = files.read(request.baseline) if request.baseline else None
     dataset, split = _examples(request)
     chosen, about = _drawn(request, split, dataset.num_classes)
     column, group_names = _column(request, dataset, split, chosen)
     present = [group_names[place] for place in np.unique(column)] if column is not None else []
     gate.check_names(request.gates, names, dataset.class_names, present)
+    if base is not None:
+        _check_baseline(request, base, chosen, dataset.class_names)
     model = _model(request)
     contract.check(model.logits_fn, chosen.images, chosen.labels, dataset.class_names, model.image_shape)
     plan = _plan(request, model, chosen, names, dataset.num_classes)
@@ -131,6 +146,16 @@ def add_rho(result: dict[str, Any], base: dict[str, Any]) -> None:
             own["rho"] = rho(own["average"], worst[0], other["average"], worst[1])
 
 
+def _check_baseline(request: Request, base: dict[str, Any], chosen: Split, names: Sequence[str]) -> None:
+    """Makes sure that the baseline's result is of the examples and the threat model asked for."""
+    digest = summary.fingerprint(chosen.images, chosen.labels)
+    asked = {
+        "dataset": {"fingerprint": digest, "class_names": list(names)},
+        "threat_model": {"norm": request.norm, "epsilon": float(request.epsilon)},
+    }
+    comparing.check_same(f"--baseline={request.baseline} was evaluated", base, asked, "is asked for now")
+
+
 def _examples(request: Request) -> tuple[Dataset, Split]:
     try:
         dataset = data.load(
@@ -142,7 +167,7 @@ def _examples(request: Request) -> tuple[Dataset, Split]:
         )
     except DataError as error:
         raise errors.DataError(str(error)) from error
-    splits = kept_apart.splits_of(dataset, request.dataset, request.model)
+    splits = kept_apart.splits_of(dataset, request.dataset, request.model, request.split)
     if request.split not in splits or not len(splits[request.split]):
         known = ", ".join(splits)
         raise errors.UsageError(f"{request.dataset} has no split {request.split!r}; it has {known}")

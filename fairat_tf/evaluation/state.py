@@ -11,9 +11,10 @@ is refused, never mixed in. Without a directory nothing is kept.
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -43,12 +44,20 @@ class Store:
         if not path.exists():
             _replace(path, wanted.encode())
         elif path.read_text() != wanted:
-            old, new = json.loads(path.read_text()), json.loads(wanted)
-            changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-            raise errors.OtherSettings(
-                f"{path.parent} holds an evaluation with other settings ({', '.join(changed)}): choose "
-                "another --output_dir, or remove that folder to start anew"
-            )
+            new = json.loads(wanted)
+            try:
+                old = json.loads(path.read_text())
+                changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+            except (ValueError, AttributeError):
+                changed = ["identity.json is damaged"]
+            self.refuse(", ".join(changed))
+
+    def refuse(self, changed: str) -> NoReturn:
+        """Raises OtherSettings, which says what has changed."""
+        raise errors.OtherSettings(
+            f"{self._directory} holds an evaluation with other settings ({changed}): choose another "
+            "--output_dir, or remove that folder to start anew"
+        )
 
     def save(self, name: str, **arrays: Any) -> None:
         """Replaces what is kept under `name`."""
@@ -67,7 +76,7 @@ class Store:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, zipfile.BadZipFile):
+        except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
             return {}
 
     def path(self, name: str) -> str | None:
@@ -77,5 +86,8 @@ class Store:
 
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_bytes(content)
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -7,11 +7,14 @@ when the time is up is a fair sample. A block is either done or not; a killed ru
 """
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fairat_tf import attacks, errors, rng
+from fairat_tf.attacks import cascade_state
 from fairat_tf.evaluation.attacking import SUITE, Bench, Outcome, to_float
 from fairat_tf.evaluation.sampling import round_robin
 
@@ -46,7 +49,8 @@ def _block(bench: Bench, attack: Any, examples: np.ndarray, name: str) -> dict[s
     kept = bench.store.load(name)
     if kept:
         return kept
-    begun = time.monotonic()
+    begun, parts = time.monotonic(), bench.store.path(f"{name}-parts.npz")
+    _drop_damaged(parts)
     images, labels = to_float(bench.images[examples]), bench.labels[examples]
     result = attack.run(
         bench.logits_fn,
@@ -55,7 +59,7 @@ def _block(bench: Bench, attack: Any, examples: np.ndarray, name: str) -> dict[s
         rng.key(bench.seed, "evaluate/autoattack", int(examples[0])),
         batch_size=min(bench.batch_size, len(labels)),
         progress=_printer() if bench.progress else None,
-        state_path=bench.store.path(f"{name}-parts.npz"),
+        state_path=parts,
     )
     adversarial = np.asarray(result.adversarial)
     block: dict[str, Any] = {
@@ -79,6 +83,29 @@ def _block(bench: Bench, attack: Any, examples: np.ndarray, name: str) -> dict[s
         )
     bench.store.save(name, **block)
     return block
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Checks that no attack is named that the suite runs itself: there is one result for each name.
+
+    Raises:
+      UsageError: which one to leave out.
+    """
+    twice = [name for name in names if SUITE in names and name in attacks.get(SUITE)().attacks()]
+    if twice:
+        raise errors.UsageError(
+            f"{SUITE} runs {', '.join(twice)} itself, on what the attacks before left; leave one of them out"
+        )
+
+
+def _drop_damaged(path: str | None) -> None:
+    """Removes a state that cannot be read: its block is done again."""
+    if path is None:
+        return
+    try:
+        cascade_state.load(path)
+    except ValueError:
+        Path(path).unlink()
 
 
 def _printer() -> Any:

@@ -30,12 +30,14 @@ def judge(
 ) -> dict[str, Any]:
     """Returns {"status", "per_class": {name: status}, "checks": [...], "sample": examples probed}.
 
+    Where no attack was run there is none to be judged: "not checked".
+
     Raises:
       ValueError: `checks` is not one of none, quick, full.
     """
     if checks not in MODES:
         raise ValueError(f"expected checks to be one of {', '.join(MODES)}, got {checks!r}")
-    if checks == "none":
+    if checks == "none" or all(outcome.name == "clean" for outcome in outcomes):
         return {"status": "not checked", "per_class": {}, "checks": [], "sample": 0}
     labels = bench.labels
     per_class = per_class_for(labels, len(class_names), SAMPLE[checks])

@@ -3,8 +3,10 @@
     low, high = wilson(correct=203, total=1000)                  # 0.1793, 0.2290
     low, high = worst_class_interval(correct=[50, 90], total=[100, 100])
 
-NumPy and SciPy only. Counts are arrays `[K]` of integers (or scalars); bounds are float64 of the same
-shape in [0, 1]. A class without examples has the bounds 0 and 1: nothing is known about it.
+NumPy and SciPy only. Counts are arrays `[K]` (or scalars); bounds are float64 of the same shape in [0, 1].
+Counts need not be whole: of several networks it is the sum of the share of them that is right on each
+example, whose variance is at most that of right or wrong, so that the bounds are on the safe side. A class
+without examples has the bounds 0 and 1: nothing is known about it.
 
 Sources: Wilson, JASA 22 (1927) 209-212; Clopper and Pearson, Biometrika 26 (1934) 404-413; Sidak,
 JASA 62 (1967) 626-633.
@@ -42,7 +44,7 @@ def wilson(correct: Any, total: Any, confidence: float = 0.95) -> tuple[Array, A
 def exact_lower(correct: Any, total: Any, confidence: float = 0.95) -> Array:
     """Returns the one-sided Clopper-Pearson lower bound: at most the true value with >= `confidence`."""
     correct, total = _counts(correct, total, confidence)
-    low = special.betaincinv(np.maximum(correct, 1.0), total - correct + 1.0, 1.0 - confidence)
+    low = special.betaincinv(np.where(correct == 0, 1.0, correct), total - correct + 1.0, 1.0 - confidence)
     return np.where(correct == 0, 0.0, low)
 
 
@@ -90,12 +92,73 @@ def best_class_interval(correct: Any, total: Any, confidence: float = 0.95) -> t
     return 1.0 - high, 1.0 - low
 
 
+def worst_three_interval(correct: Any, total: Any, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns an interval of the mean of the three lowest p_c with at least `confidence`.
+
+    Below, the bounds of the three truly lowest classes must hold, above, those of all; see
+    `worst_class_interval`. With fewer than three classes it is the mean of all.
+    """
+    side, lowest = 0.5 + confidence / 2.0, min(3, np.size(total))
+    low = np.sort(exact_lower(correct, total, sidak(side, lowest)))[:lowest].mean()
+    return float(low), float(np.sort(simultaneous_upper(correct, total, side))[:lowest].mean())
+
+
+def over_seeds(
+    values: Any, bounds: Any, confidence: float = 0.95, limits: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float]:
+    """Returns an interval for the mean of a measure over training runs: new examples, and new runs.
+
+    What the examples leave open (the mean of the runs' own intervals: all have the same examples, so more
+    runs do not narrow it) and what the runs do (Student's interval of the mean, with two or more) are taken
+    as independent, each side's distances added in squares. It always holds the mean of `values`.
+
+    Args:
+      values: [S], the measure of each run.
+      bounds: [S, 2], the interval of each from its examples; it holds the value.
+      confidence: of the interval over runs; that of `bounds` should be the same.
+      limits: smallest and largest value of the measure.
+    """
+    values, bounds = np.asarray(values, np.float64), np.asarray(bounds, np.float64)
+    middle, runs = values.mean(), 0.0
+    if len(values) > 1:
+        quantile = special.stdtrit(len(values) - 1, 0.5 + confidence / 2.0)
+        runs = quantile * values.std(ddof=1) / np.sqrt(len(values))
+    low, high = np.hypot(np.abs(bounds.mean(axis=0) - middle), runs)
+    return float(max(middle - low, limits[0])), float(min(middle + high, limits[1]))
+
+
 def gap_interval(correct: Any, total: Any, confidence: float = 0.95) -> tuple[float, float]:
     """Returns an interval of max_c p_c - min_c p_c with at least `confidence` (Bonferroni over both ends)."""
     half = 0.5 + confidence / 2.0
     worst = worst_class_interval(correct, total, half)
     best = best_class_interval(correct, total, half)
     return max(best[0] - worst[1], 0.0), best[1] - worst[0]
+
+
+def nsd_interval(correct: Any, total: Any, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns an interval of the p_c's standard deviation over their mean with at least `confidence`.
+
+    It is the range of the measure where every p_c lies between its bounds, which hold jointly. The least
+    comes from accuracies as near to one level as their bounds let them, the largest from a corner, found by
+    turning over one class after the other until none helps (in a few cases not the very largest).
+    """
+    side = 0.5 + confidence / 2.0
+    low, high = (f(correct, total, side) for f in (simultaneous_lower, simultaneous_upper))
+    levels = np.linspace(low.min(), high.max(), 200)
+    least = _nsd(np.clip(levels[:, None], low, high)).min()
+    top = (low + high) / 2 > (low + high).mean() / 2
+    largest = _nsd(np.where(top, high, low))
+    while True:
+        turned = top ^ np.eye(len(top), dtype=bool)
+        values = _nsd(np.where(turned, high, low))
+        if values.max() <= largest:
+            return float(least), float(largest)
+        top, largest = turned[values.argmax()], values.max()
+
+
+def _nsd(accuracy: Array) -> Array:
+    mean = accuracy.mean(axis=-1)
+    return np.divide(accuracy.std(axis=-1), mean, out=np.zeros_like(mean), where=mean > 0)
 
 
 def bootstrap_counts(

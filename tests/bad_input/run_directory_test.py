@@ -97,7 +97,7 @@ def test_data_that_has_changed_since(finished, shelf, tmp_path, monkeypatch, cap
     shutil.copy(shelf / "more.npz", tmp_path / "data.npz")
     before = snapshot(tmp_path)
     words = [*filled(RUN, shelf, tmp_path / "run"), f"--dataset=npz:{tmp_path}/data.npz"]
-    judge(run_train(words, monkeypatch), capsys.readouterr().err, STORAGE, "does not fit this run")
+    judge(run_train(words, monkeypatch), capsys.readouterr().err, STORAGE, "was trained on other data")
     assert snapshot(tmp_path) == before
 
 

@@ -65,6 +65,8 @@ CASES = [
     ("batch that two devices cannot share", [GOOD, "--devices=2", "--batch_size=15"], USAGE, "multiple"),
     ("batch larger than the data", [GOOD, "--batch_size=61"], USAGE, "smaller batch or more data"),
     ("unknown validation metric", [GOOD, "--select=robust_accuracy+joy"], USAGE, "joy"),
+    ("metric that is better when lower", [GOOD, "--select=robust_gap"], USAGE, "of which more is better"),
+    ("part of AutoAttack beside it", [GOOD, "--evaluate=autoattack,fab-t"], USAGE, "runs fab-t itself"),
     ("weights of another network", [GOOD, "--init_from={shelf}/five.keras"], USAGE, "other weights"),
     ("weights from a damaged file", [GOOD, "--init_from={shelf}/damaged.keras"], USAGE, "not a .keras file"),
     ("weights from an .h5 file", [GOOD, "--init_from={shelf}/old.h5"], USAGE, ".h5 is refused"),

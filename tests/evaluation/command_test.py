@@ -199,16 +199,25 @@ def test_rho_against_a_baseline(small, models, tmp_path):
         (["--epsilon=8/0"], 2, "fraction such as 8/255"),
         (["--attacks=pgd20,sgd"], 2, "Unknown attack 'sgd'"),
         (["--gate=pgd20.best>=1"], 2, "--gate="),
+        (["--attacks=autoattack,fab-t,square"], 2, "autoattack runs fab-t, square itself"),
+        (["--seed=-1"], 2, "seed"),
         (["--gate=cw20.average>=0.1"], 2, "not among --attacks"),
         (["--group_by=age"], 2, "columns label, side"),
         (["--input_range=0"], 2, "LOW,HIGH"),
         (["--dataset=npz:/nowhere.npz"], 3, "nowhere"),
         (["--model=/nowhere.keras"], 2, "not found"),
         (["--baseline=/nowhere"], 3, "holds no evaluation"),
+        (["--baseline={base}", "--epsilon=1/255"], 3, "evaluated with another epsilon than is asked for now"),
+        (["--baseline={base}", "--examples=40"], 3, "evaluated with other examples than is asked for now"),
         (["--output_dir=/proc/nowhere"], 7, "proc"),
     ],
 )
 def test_errors_are_one_line_with_their_code(small, models, tmp_path, capsys, extra, code, message):
+    base = models / "base"
+    if any("{base}" in flag for flag in extra) and not base.exists():
+        assert _run(small, models / "plain.keras", base, "--checks=none") == 0
+    capsys.readouterr()
+    extra = [flag.format(base=base) for flag in extra]
     assert _run(small, models / "plain.keras", tmp_path, *extra) == code
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fairat_tf: ")]
     assert len(error) == 1 and message in error[0]
@@ -221,6 +230,43 @@ def test_another_model_in_the_same_place_is_refused(small, models, tmp_path, cap
     other.save(tmp_path / "other.keras")
     assert _run(small, tmp_path / "other.keras", tmp_path) == errors.StorageError.exit_code
     assert "other settings (model)" in capsys.readouterr().err
+
+
+FUNCTIONS = """
+import tensorflow as tf
+def first():
+    return lambda images: tf.reduce_mean(images, [1, 2]) @ tf.constant([[1.0, 2.0, 3.0, 4.0]] * 3)
+def second():
+    return lambda images: tf.reduce_mean(images, [1, 2]) @ tf.constant([[4.0, 3.0, 2.0, 1.0]] * 3)
+"""
+
+
+def test_another_function_or_another_range_in_the_same_place_is_refused(
+    small, models, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "two_models.py").write_text(FUNCTIONS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out, other = tmp_path / "out", tmp_path / "other"
+    arguments = ("--checks=none", "--attacks=clean")
+    assert _run(small, "two_models:first", out, *arguments) == 0
+    assert _run(small, "two_models:first", out, *arguments) == 0
+    assert _run(small, "two_models:second", out, *arguments) == errors.StorageError.exit_code
+    assert "other settings (model, or how it is called)" in capsys.readouterr().err
+    assert _run(small, models / "plain.keras", other, *arguments) == 0
+    assert _run(small, models / "plain.keras", other, *arguments, "--input_range=0,0.9") == 7
+
+
+def test_each_model_has_its_own_default_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "v1.2").mkdir()
+    (tmp_path / "v1.2.keras").touch()
+    found = [evaluate._default_output(m) for m in ("a.b:first", "a.b:second", "v1.2", "v1.2.keras")]
+    assert found == [f"evaluation/{name}" for name in ("a.b.first", "a.b.second", "v1.2", "v1.2")]
+
+
+def test_without_an_attack_there_is_none_to_be_judged(small, models, tmp_path):
+    assert _run(small, models / "plain.keras", tmp_path, "--attacks=clean", "--checks=full") == 0
+    assert files.read(tmp_path)["verdict"]["status"] == "not checked"
 
 
 def test_stopped_is_exit_code_75(small, models, tmp_path, monkeypatch):

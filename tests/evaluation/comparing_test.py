@@ -1,11 +1,12 @@
 """Holds: comparisons pair the examples, and only what can be compared is compared."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fairat_tf import compare, errors
+from fairat_tf import compare, errors, picture
 from fairat_tf.evaluation import comparing, summary
 from fairat_tf.evaluation.attacking import Outcome
 from fairat_tf.reporting import comparison, files
@@ -92,6 +93,18 @@ def test_pairs_of_seeds_get_an_interval_over_seeds(tmp_path):
     assert "t over seeds" in comparison.markdown(found)
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_interval_holds_its_value_where_classes_are_equally_weak(tmp_path, seeds):
+    generator = np.random.default_rng(seeds)
+    folders = [_write(tmp_path / str(s), generator.random(300) < 0.3) for s in range(2 * seeds)]
+    joined = (",".join(folders[:seeds]), "+".join(folders))
+    found = comparing.compare(comparing.load([f"a={joined[0]}", f"b={joined[1]}"]), draws=300)
+    for model in found["attacks"]["pgd20"]["models"].values():
+        for key in ("average", "worst_class", "worst_three", "gap", "nsd"):
+            low, high = model[key]["ci95"]
+            assert 0 <= low < model[key]["value"] < high, key
+
+
 def test_seeds_are_joined_by_commas(tmp_path):
     seeds = [_write(tmp_path / str(s), np.roll(BASE, s) & (np.arange(300) % 7 != s)) for s in range(3)]
     arguments = [f"base={seeds[0]},{seeds[1]}", f"fair={seeds[2]}"]
@@ -100,6 +113,24 @@ def test_seeds_are_joined_by_commas(tmp_path):
     assert found["attacks"]["pgd20"]["models"]["base"]["average"]["sd_over_seeds"] is not None
     assert "p" not in found["attacks"]["pgd20"]["differences"]["fair"]["per_class"]["d"]
     assert any("few" in note for note in found["notes"])
+
+
+def test_a_doubted_evaluation_is_named(pair, capsys):
+    path = Path(pair[1].partition("=")[2]) / "evaluation.json"
+    path.write_text(path.read_text().replace('"status": "not checked"', '"status": "unreliable"'))
+    notes = comparing.compare(comparing.load(pair), draws=100)["notes"]
+    assert [n for n in notes if "judged" in n] == [
+        "fair: its evaluation was judged unreliable, so its robustness may be overrated"
+    ]
+    assert picture.run(["picture", *pair, f"--output={path.parent / 'p.png'}"]) == 0
+    assert capsys.readouterr().err == "fairat_tf: note: fair: its evaluation was judged unreliable\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_damaged_arrays_are_one_error(pair, content):
+    (Path(pair[1].partition("=")[2]) / "examples.npz").write_bytes(content)
+    with pytest.raises(errors.DataError, match="holds no evaluation"):
+        comparing.load(pair)
 
 
 def test_other_examples_or_epsilon_are_refused(tmp_path):

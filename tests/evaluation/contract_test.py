@@ -1,5 +1,6 @@
 """Holds: each way in which a model can fail to fit is met by its own message."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -66,6 +67,31 @@ def test_failures_have_their_own_message(small, name):
     make, kind, message = CASES[name]
     with pytest.raises(kind, match=message):
         _check(small, make(small))
+
+
+@pytest.mark.parametrize(
+    "classes, examples, accuracy",
+    [(200, 256, 0.25), (1000, 256, 0.3), (10, 10, 0.4), (10, 256, 0.3), (4, 8, 0.3)],
+)
+def test_few_examples_a_class_are_no_sign_of_another_order(classes, examples, accuracy):
+    names = [str(c) for c in range(classes)]
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        labels = np.arange(examples) % classes
+        predicted = np.where(
+            generator.random(examples) < accuracy, labels, generator.integers(classes, size=examples)
+        )
+        contract._check_order(np.eye(classes)[predicted], labels, names)
+
+
+@pytest.mark.parametrize("classes", [10, 40])
+def test_another_order_is_seen_in_a_weak_model(classes):
+    generator = np.random.default_rng(0)
+    labels = generator.permutation(np.arange(256) % classes)
+    right = generator.random(256) < 0.8
+    predicted = np.where(right, (labels + 1) % classes, generator.integers(classes, size=256))
+    with pytest.raises(errors.UsageError, match="0->1, 1->2"):
+        contract._check_order(np.eye(classes)[predicted], labels, [str(c) for c in range(classes)])
 
 
 def test_image_size_is_compared(small):

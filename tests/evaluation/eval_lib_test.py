@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fairat_tf import attacks, eval_lib, rng
+from fairat_tf import attacks, errors, eval_lib, rng
 from fairat_tf.evaluation import attacking, suite
 from fairat_tf.evaluation.attacking import Bench
 from fairat_tf.evaluation.state import Store
@@ -169,8 +169,11 @@ def test_state_of_other_settings_is_refused(tmp_path):
 class _StubSuite:
     """Has AutoAttack's interface; breaks every third example by the first part, every fifth by the second."""
 
-    def __init__(self, epsilon, norm):
+    def __init__(self, epsilon=0.1, norm="linf"):
         self.runs = []
+
+    def attacks(self):
+        return {"apgd-ce": None, "square": None}
 
     def run(self, logits_fn, images, labels, seed, *, batch_size, progress, state_path):
         self.runs.append(len(labels))
@@ -214,6 +217,32 @@ def test_autoattack_gives_its_parts_and_the_joint_result(numbered, monkeypatch):
     numbers = np.arange(60)
     assert found["attacks"]["apgd-ce"]["correct"] == (numbers % 3 != 0).sum()
     assert found["attacks"]["autoattack"]["correct"] == ((numbers % 3 != 0) & (numbers % 5 != 0)).sum()
+
+
+def test_a_damaged_state_of_a_block_is_done_again(numbered, monkeypatch, tmp_path):
+    logits_fn, images, labels = numbered
+    monkeypatch.setattr(suite.attacks, "get", lambda name: _StubSuite)
+    options = {"attacks": ("autoattack",), "checks": "none", "state_dir": str(tmp_path)}
+    (tmp_path / "suite-parts.npz").write_bytes(b"PK cut off")
+    (tmp_path / "clean.npz").write_bytes(b"")
+    assert eval_lib.evaluate(logits_fn, images, labels, "abc", **options)["attacks"]["clean"]["total"] == 60
+    assert not (tmp_path / "suite-parts.npz").exists()
+    (tmp_path / "identity.json").write_text("")
+    with pytest.raises(errors.OtherSettings, match="damaged"):
+        eval_lib.evaluate(logits_fn, images, labels, "abc", **options)
+
+
+def test_a_random_model_has_no_logits_to_be_known_by(numbered, tmp_path):
+    _, images, labels = numbered
+    noise = np.random.default_rng(0)
+
+    def logits_fn(points):
+        return tf.numpy_function(lambda x: noise.random((len(x), 3), np.float32), [points], tf.float32)
+
+    for _ in range(2):
+        eval_lib.evaluate(
+            logits_fn, images, labels, "abc", attacks=("clean",), checks="none", state_dir=str(tmp_path)
+        )
 
 
 def test_budget_takes_even_blocks_and_says_what_was_left_out(numbered, monkeypatch, tmp_path):

@@ -10,6 +10,7 @@ from fairat_tf.config import Config, Data, Run
 from fairat_tf.data.dataset import Dataset
 from fairat_tf.data.splitting import limited
 from fairat_tf.evaluation import kept_apart, running
+from fairat_tf.run_directory import RunDirectory
 from tests import support
 
 
@@ -53,6 +54,21 @@ def test_of_another_data_set_or_without_a_run_they_are_those_of_the_data(run_dir
         assert set(kept_apart.splits_of(dataset, name, str(model))) == {"train", "test"}
     own = Dataset("tiny", tuple("abcd"), dataset.train, dataset.test, support.tiny_split(12, seed=5))
     assert kept_apart.splits_of(own, "tiny", str(tmp_path / "run"))["validation"] is own.validation
+
+
+@pytest.mark.parametrize("wanted", ["test", "validation", "train"])
+def test_parts_that_are_drawn_anew_are_refused_once_the_data_have_changed(run_directory, wanted):
+    whole = support.tiny_dataset()
+    grown = dataclasses.replace(whole, train=support.tiny_split(120, seed=9), test_is_drawn=True)
+    drawn = dataclasses.replace(whole, test_is_drawn=True)
+    path = run_directory()
+    assert wanted in kept_apart.splits_of(grown, "tiny", str(path), wanted)  # a run that says nothing
+    RunDirectory(str(path)).claim_data(whole.train)
+    assert wanted in kept_apart.splits_of(drawn, "tiny", str(path), wanted)
+    with pytest.raises(errors.DataError, match="96 training examples then, 120 now"):
+        kept_apart.splits_of(grown, "tiny", str(path), wanted)
+    elsewhere = dataclasses.replace(grown, test_is_drawn=False)
+    assert kept_apart.splits_of(elsewhere, "tiny", str(path), "test")["test"] is grown.test
 
 
 def test_a_model_without_a_run_has_no_validation(tmp_path):

@@ -1,5 +1,6 @@
 """Holds: three kinds of models load to the same logits, and what cannot be trusted is refused."""
 
+import shutil
 import sys
 import types
 import zipfile
@@ -115,6 +116,24 @@ def test_h5_is_refused_with_the_reason(tmp_path):
     (tmp_path / "old.h5").write_bytes(b"")
     with pytest.raises(errors.UsageError, match=r"\.h5 is refused.*save it again"):
         model_files.load(tmp_path / "old.h5")
+
+
+def test_damaged_files_are_one_error(saved, tmp_path):
+    whole = (saved / "plain.keras").read_bytes()
+    spoilt = bytearray(whole)
+    place = whole.index(b"model.weights.h5") + 400
+    spoilt[place] ^= 0xFF
+    (tmp_path / "spoilt.keras").write_bytes(spoilt)
+    with pytest.raises(errors.UsageError, match="cannot be loaded"):
+        model_files.load(tmp_path / "spoilt.keras")
+    for name in ("cut", "without"):
+        shutil.copytree(saved / "export", tmp_path / name)
+    data = next((tmp_path / "cut/variables").glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[:10])
+    shutil.rmtree(tmp_path / "without/variables")
+    for name in ("cut", "without"):
+        with pytest.raises(errors.UsageError, match="cannot be loaded as a SavedModel"):
+            model_files.load(tmp_path / name)
 
 
 def test_lambda_layers_stay_refused(tmp_path):

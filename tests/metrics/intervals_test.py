@@ -1,5 +1,7 @@
 """Holds: intervals equal their textbook values and cover the truth as often as they say."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -85,6 +87,76 @@ def test_worst_class_and_gap_intervals_cover(p, n):
         gap.append(low <= np.ptp(p) + 1e-12 and np.ptp(p) <= high)
     assert np.mean(worst) >= 0.95 - 0.023
     assert np.mean(gap) >= 0.95 - 0.023
+
+
+@pytest.mark.parametrize("p", [np.full(10, 0.3), np.linspace(0.2, 0.6, 10)], ids=["equal", "spread"])
+def test_the_lowest_three_are_covered(p):
+    held = []
+    for x in _simulated(p, 100):
+        low, high = intervals.worst_three_interval(x, np.full(10, 100))
+        assert low <= np.sort(x / 100)[:3].mean() <= high
+        held.append(low <= np.sort(p)[:3].mean() <= high)
+    assert np.mean(held) >= 0.95 - 0.023
+
+
+def test_over_seeds_covers_the_mean_over_runs_on_the_same_examples():
+    # runs differ by a normal amount in a class, and all see the same examples
+    generator, held, narrow = np.random.default_rng(0), [], []
+    for _ in range(300):
+        shift = generator.normal(0, 0.02, 4)
+        uniform = generator.random((10, 100))
+        right = np.stack([(uniform < 0.3 + s).sum(1) for s in shift])
+        values = right.min(1) / 100
+        low, high = intervals.over_seeds(
+            values, [intervals.worst_class_interval(x, [100] * 10) for x in right]
+        )
+        assert low <= values.mean() <= high
+        held.append(low <= 0.3 <= high)
+        narrow.append(high - low < 0.5)
+    assert np.mean(held) >= 0.95 - 0.025 and all(narrow)
+
+
+def test_over_seeds_by_hand():
+    bounds = [[0.1, 0.5], [0.2, 0.6]]
+    assert intervals.over_seeds([0.3], [bounds[0]]) == pytest.approx((0.1, 0.5))
+    half = stats.t.ppf(0.975, 1) * np.std([0.3, 0.302], ddof=1) / np.sqrt(2)
+    low, high = intervals.over_seeds([0.3, 0.302], bounds)
+    assert low == pytest.approx(0.301 - np.hypot(0.151, half))
+    assert high == pytest.approx(0.301 + np.hypot(0.249, half))
+    assert intervals.over_seeds([0.0, 1.0], [[0, 1], [0, 1]]) == (0.0, 1.0)
+
+
+def test_shares_of_networks_may_be_counted():
+    whole, half = (intervals.worst_class_interval([x, 90], [100, 100]) for x in (20, 20.5))
+    assert whole[0] < half[0] < whole[0] + 0.01 and whole[1] < half[1] < whole[1] + 0.01
+    assert float(intervals.exact_lower(0.5, 100)) < float(intervals.exact_lower(1, 100))
+
+
+@pytest.mark.parametrize("p", [np.full(10, 0.3), np.linspace(0.2, 0.6, 10)], ids=["equal", "spread"])
+def test_an_interval_of_nsd_holds_the_observed_and_the_true_value(p):
+    def nsd(a):
+        return a.std() / a.mean()
+
+    held = []
+    for x in _simulated(p, 200)[:150]:
+        low, high = intervals.nsd_interval(x, np.full(10, 200))
+        assert 0 <= low <= nsd(x / 200) <= high
+        held.append(low <= nsd(p) + 1e-12 and nsd(p) <= high)
+    assert np.mean(held) >= 0.95
+
+
+def test_the_range_of_nsd_is_that_of_a_search_of_all_corners():
+    correct, total = np.array([3, 30, 41, 90, 60, 12]), np.full(6, 100)
+    low, high = (
+        f(correct, total, 0.975) for f in (intervals.simultaneous_lower, intervals.simultaneous_upper)
+    )
+    corners = np.array([np.where(list(c), high, low) for c in itertools.product((False, True), repeat=6)])
+    least, largest = intervals.nsd_interval(correct, total)
+    assert largest == pytest.approx((corners.std(1) / corners.mean(1)).max())
+    inside = np.random.default_rng(0).uniform(low, high, (20000, 6))
+    found = inside.std(1) / inside.mean(1)
+    assert least <= found.min() < 1.5 * least
+    assert intervals.nsd_interval([0, 0], [5, 5])[0] == 0.0
 
 
 def test_the_plain_bootstrap_of_the_minimum_would_not_cover():

@@ -30,7 +30,6 @@ import argparse
 import csv
 import dataclasses
 import math
-import shutil
 import statistics
 import string
 import subprocess
@@ -111,8 +110,11 @@ class Runner:
 
     def results(self, variant: str, seed: int) -> list[Path]:
         """Returns where the run's evaluations lie: the kept files, or its own folders; [] if unfinished."""
-        kept = sorted(self.keep.glob(f"{variant}-{seed}.*.json")) if self.keep else []
-        run = self.folder(variant, seed)
+        run, whole = (
+            self.folder(variant, seed),
+            self.keep and (self.keep / f"{variant}-{seed}.jsonl").is_file(),
+        )
+        kept = sorted(self.keep.glob(f"{variant}-{seed}.*.json")) if self.keep and whole else []
         if kept or not self.has_network(variant, seed):
             return kept
         if self.study.networks == "best":
@@ -124,7 +126,7 @@ class Runner:
         return (self.folder(variant, seed) / "MODEL_CARD.md").is_file()
 
     def diverged(self, variant: str, seed: int) -> Path:
-        """Returns the file that says that the run diverged."""
+        """Returns the file that says that the run diverged, or needs one that did."""
         return self.folder(variant, seed) / "DIVERGED"
 
     def run(self) -> None:
@@ -144,18 +146,29 @@ class Runner:
         for name in self.needed(variant):
             if not self.has_network(name, seed):
                 self._train(name, seed)
+            if self.diverged(name, seed).exists():
+                self._set_diverged(variant, seed, f"needs {name}-{seed}, which diverged")
+                return
         print(f"\n== {variant}, seed {seed}", flush=True)
         code = subprocess.run(self.command(variant, seed), cwd=ROOT, check=False).returncode
         if code == errors.Diverged.exit_code:
-            self.diverged(variant, seed).touch()
+            self._set_diverged(variant, seed, "diverged")
         elif code:
             failure = errors.CommandError(f"{variant}, seed {seed}: training ended with exit code {code}")
             failure.exit_code = code if code > 0 else errors.Interrupted.exit_code
             raise failure
         self.keep_results(variant, seed)
 
+    def _set_diverged(self, variant: str, seed: int, reason: str) -> None:
+        path = self.diverged(variant, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(reason)
+
     def keep_results(self, variant: str, seed: int) -> None:
-        """Copies results and log of a finished run into `keep`, where they are not there yet."""
+        """Copies results and log of a finished run into `keep`, where they are not there yet; the log last.
+
+        Without its log a run does not count as kept: the copying was stopped, and is done again.
+        """
         from fairat_tf.reporting import files
 
         found = [path for path in self.results(variant, seed) if path.is_dir()]
@@ -164,9 +177,9 @@ class Runner:
             for path in found:
                 name = f"{variant}-{seed}.{path.name}.json"
                 files.write_packed(files.read(path, arrays=True), self.keep / name)
-            for name, kept in (("metrics.jsonl", "jsonl"), ("times.csv", "times.csv")):
+            for name, kept in (("times.csv", "times.csv"), ("metrics.jsonl", "jsonl")):
                 if (path := self.folder(variant, seed) / name).is_file():
-                    shutil.copy(path, self.keep / f"{variant}-{seed}.{kept}")
+                    files.replace(self.keep / f"{variant}-{seed}.{kept}", path.read_bytes())
 
     def step_seconds(self, variant: str) -> float:
         """Returns the processor time of a training step in seconds; NaN where none was measured."""
@@ -181,15 +194,19 @@ class Runner:
         return statistics.median(found) if found else math.nan
 
     def entries(self) -> list[str]:
-        """Returns the arguments of `fairat_tf.compare`: the reference first, each with its finished seeds."""
+        """Returns the arguments of `fairat_tf.compare`: the reference first, each with its finished seeds.
+
+        Seeds that the reference lacks are left out: where as many are left, they are the same, and paired.
+        """
         names = [self.study.reference, *(n for n in self.study.variants if n != self.study.reference)]
-        found = {n: [self.results(n, seed) for seed in self.study.seeds] for n in names}
-        joined = {n: ["+".join(map(str, paths)) for paths in seeds if paths] for n, seeds in found.items()}
+        seeds = [seed for seed in self.study.seeds if self.results(self.study.reference, seed)]
+        found = {n: [self.results(n, seed) for seed in seeds] for n in names}
+        joined = {n: ["+".join(map(str, paths)) for paths in runs if paths] for n, runs in found.items()}
         return [f"{name}={','.join(seeds)}" for name, seeds in joined.items() if seeds]
 
 
 def summary(
-    study: Study, found: dict[str, Any], diverged: Sequence[str], costs: Mapping[str, float] | None = None
+    study: Study, found: dict[str, Any], diverged: Mapping[str, str], costs: Mapping[str, float] | None = None
 ) -> str:
     """Returns two Markdown tables of a comparison (`evaluation.comparing.compare`): a row for each variant.
 
@@ -207,7 +224,7 @@ def summary(
         cells = [_interval(row[key], "+") if row else "" for row in rows for key in _MEASURES]
         change.append([name, *cells, "" if math.isnan(cost) else f"{cost:.2f}"])
     notes = [f"* {note}" for note in found["notes"]]
-    notes += [f"* {name}: diverged, not in the table" for name in diverged]
+    notes += [f"* {name}: {reason}; not in the table" for name, reason in diverged.items()]
     first = _table(["variant", *_columns(study.attacks)], accuracy)
     second = _table([f"minus {study.reference}", *_columns(robust), "cost"], change)
     return "\n".join([*first, "", *second, "", *notes]) + "\n"
@@ -238,7 +255,7 @@ def _report(runner: Runner) -> str:
         return f"No table yet: no run of {runner.study.reference} is finished.\n"
     found = comparing.compare(comparing.load(runner.entries()))
     comparison.write(found, runner.work / "comparison")
-    diverged = [p.parent.name for p in sorted(runner.work.glob("*/DIVERGED"))]
+    diverged = {p.parent.name: p.read_text() or "diverged" for p in sorted(runner.work.glob("*/DIVERGED"))}
     costs = {variant: runner.step_seconds(variant) for variant in runner.study.variants}
     text = summary(runner.study, found, diverged, costs)
     for folder in filter(None, (runner.work, runner.keep)):
