@@ -45,6 +45,7 @@ def load_npz(request: Request) -> Dataset:
         for split, prefix in prefixes.items()
         if split == "train" or f"{prefix}images" in arrays
     }
+    _tell_unread(arrays, [prefixes[split] for split in splits], path)
     splits, group_names = _with_groups(splits, arrays, prefixes, path)
     names = _class_names(arrays, splits["train"])
     train, test = splits["train"], splits.get("test")
@@ -84,6 +85,21 @@ def _split(arrays: dict[str, np.ndarray], prefix: str, path: pathlib.Path, image
     if image_size:
         images = np.stack([resize(image, image_size) for image in images])
     return Split(images, labels.astype(np.int32))
+
+
+def _tell_unread(arrays: dict[str, np.ndarray], prefixes: list[str], path: pathlib.Path) -> None:
+    """Says which arrays have no meaning here; a group column among them is refused, lest it be missed."""
+    known = {f"{prefix}{what}" for prefix in prefixes for what in ("images", "labels")} | {"class_names"}
+    groups = tuple(f"{prefix}groups_" for prefix in prefixes)
+    unread = [name for name in arrays if name not in known and not name.startswith(groups)]
+    columns = [name for name in unread if "groups_" in name]
+    if columns:
+        raise DataError(
+            f"{path}: {', '.join(columns)} would not be read; group columns beside these images are called "
+            f"{', '.join(f'{marker}NAME' for marker in groups)}"
+        )
+    if unread:
+        logging.warning("%s: arrays that are not read: %s.", path, ", ".join(unread))
 
 
 def _with_groups(

@@ -4,7 +4,8 @@
     rows = judge(gates, result, confidence=0.95)      # {"gate", "passed", "bound", "observed", "message"}
 
 `>=` asks that the lower end of the interval reaches the bound, `<=` that the upper end stays below it: the
-data must show that the requirement is met, which a small sample cannot.
+data must show that the requirement is met, which a small sample cannot. So a gate of the worst class or
+group, or of a gap, is missed where one of them has no evaluated example: nothing is known of it.
 
 Quantities: average, worst_class, gap, class[NAME], group[VALUE], worst_group, group_gap. Numbers may be
 fractions or per cent: 0.25, 1/4, 25%.
@@ -71,11 +72,16 @@ def parse(text: str) -> Gate:
 
 
 def check_names(
-    gates: Sequence[Gate], attacks: Sequence[str], class_names: Sequence[str], groups: Sequence[str]
+    gates: Sequence[Gate],
+    attacks: Sequence[str],
+    class_names: Sequence[str],
+    groups: Sequence[str],
+    absent: Sequence[str] = (),
 ) -> None:
     """Raises UsageError if a gate names an attack, class or group that the evaluation will not have.
 
-    `groups` are the names of the groups with examples; empty where there is no grouping.
+    `groups` are the names of the groups with examples, empty where there is no grouping; `absent` those of
+    the classes without any.
     """
     for gate in gates:
         if gate.attack not in attacks:
@@ -85,6 +91,8 @@ def check_names(
         if gate.what == "class" and gate.which not in class_names:
             known = ", ".join(list(class_names)[:20])
             raise errors.UsageError(f"--gate={gate.text}: no class {gate.which!r}; the classes are {known}")
+        if gate.what == "class" and gate.which in absent:
+            raise errors.UsageError(f"--gate={gate.text}: no example of class {gate.which!r} is evaluated")
         if gate.what in ("group", "worst_group", "group_gap") and not groups:
             raise errors.UsageError(f"--gate={gate.text}: needs groups; give --group_by")
         if gate.what == "group" and gate.which not in groups:
@@ -104,6 +112,9 @@ def judge(gates: Sequence[Gate], result: Mapping[str, Any], confidence: float = 
 
 
 def _judge(gate: Gate, result: Mapping[str, Any], confidence: float) -> dict[str, Any]:
+    unknown = _unknown(gate, result)
+    if unknown:
+        return _missed(gate, unknown, confidence)
     observed, (low, high), who = _measure(gate, result, confidence)
     decides = low if gate.sign == ">=" else high
     passed = decides >= gate.bound if gate.sign == ">=" else decides <= gate.bound
@@ -118,6 +129,29 @@ def _judge(gate: Gate, result: Mapping[str, Any], confidence: float) -> dict[str
         "message": (
             f"{subject}: {100 * observed:.1f} %, {end} end of the {100 * confidence:g} % interval "
             f"{100 * decides:.1f} %, required {gate.sign} {100 * gate.bound:g} %"
+        ),
+    }
+
+
+def _unknown(gate: Gate, result: Mapping[str, Any]) -> list[str]:
+    """Returns the classes or groups without an evaluated example, where the gate is about all of them."""
+    if gate.what not in ("worst_class", "gap", "worst_group", "group_gap"):
+        return []
+    rows = _rows(gate, result, gate.what in ("worst_group", "group_gap"))
+    return [name for name, row in rows.items() if not row["total"]]
+
+
+def _missed(gate: Gate, unknown: Sequence[str], confidence: float) -> dict[str, Any]:
+    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    return {
+        "gate": gate.text,
+        "passed": False,
+        "observed": None,
+        "interval": [0.0, 1.0],
+        "confidence": confidence,
+        "message": (
+            f"{gate.attack} {gate.what.replace('_', ' ')}: no evaluated example of "
+            f"{', '.join(unknown[:5])}{more}, so nothing is known of it"
         ),
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fairat_tf import errors
 from fairat_tf.config import Config
-from fairat_tf.data import Dataset, Split, split_validation
+from fairat_tf.data import PREFIXES, Dataset, Split, split_validation
 from fairat_tf.data.splitting import limited
 from fairat_tf.run_directory import data_of, then_and_now
 
@@ -25,7 +25,7 @@ def splits_of(dataset: Dataset, name: str, model: str, wanted: str = "") -> dict
       DataError: the split `wanted` is drawn from the training data, and these have changed since the run.
     """
     folder, config = _run_of(model)
-    if config is None or config.data.dataset != name:
+    if config is None or _place(config.data.dataset) != _place(name):
         return dataset.splits
     used, seed = config.data, config.run.seed
     train = limited(dataset.train, used.limit_train, seed, dataset.num_classes)
@@ -36,6 +36,12 @@ def splits_of(dataset: Dataset, name: str, model: str, wanted: str = "") -> dict
         return dataset.splits
     train, validation = split_validation(train, used.validation_fraction, seed, dataset.num_classes)
     return {**dataset.splits, "train": train, "validation": validation}
+
+
+def _place(name: str) -> str:
+    """Returns the data set's name with the path in it, if there is one, in its only form."""
+    source, colon, path = name.partition(":")
+    return f"{source}:{Path(path).expanduser().resolve()}" if colon and source in PREFIXES.names() else name
 
 
 def _check_unchanged(folder: Path, name: str, train: Split) -> None:

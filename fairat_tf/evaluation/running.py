@@ -99,7 +99,9 @@ def run(request: Request) -> dict[str, Any]:
     chosen, about = _drawn(request, split, dataset.num_classes)
     column, group_names = _column(request, dataset, split, chosen)
     present = [group_names[place] for place in np.unique(column)] if column is not None else []
-    gate.check_names(request.gates, names, dataset.class_names, present)
+    counts = chosen.counts(dataset.num_classes)
+    absent = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
+    gate.check_names(request.gates, names, dataset.class_names, present, absent)
     if base is not None:
         _check_baseline(request, base, chosen, dataset.class_names)
     model = _model(request)

@@ -43,6 +43,20 @@ def test_splits_groups_and_names(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(found.validation.images, IMAGES[4:6])
 
 
+def test_a_group_column_that_would_not_be_read_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(DataError, match="train_groups_age would not be read; .* called groups_NAME"):
+        load(tmp_path, images=IMAGES, labels=LABELS, train_groups_age=LABELS)
+    with pytest.raises(
+        DataError, match="groups_age would not be read; .* called train_groups_NAME, test_groups_NAME"
+    ):
+        load(tmp_path, **four(groups_age=LABELS))
+
+
+def test_other_arrays_are_named(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    load(tmp_path, images=IMAGES, labels=LABELS, val_images=IMAGES, comment=np.array(1))
+    assert "arrays that are not read: val_images, comment" in caplog.text
+
+
 def test_text_and_boolean_groups_have_names(tmp_path: pathlib.Path) -> None:
     place = np.array(["hill", "coast", "coast", "a town"] * 5)
     more = {"train_groups_place": place, "test_groups_place": np.array(["sea", "hill", "sea", "hill"])}

@@ -57,6 +57,27 @@ def test_the_lower_end_decides():
     assert not _passed("pgd20.worst_class>=0.4")  # observed, but not shown
 
 
+@pytest.mark.parametrize("text", ["pgd20.worst_class>=0", "pgd20.gap<=1"])
+def test_a_class_that_was_not_measured_misses_the_gate(text):
+    row = gate.judge([gate.parse(text)], _result([60, 0, 50], [100, 0, 100]))[0]
+    assert not row["passed"] and "no evaluated example of dog" in row["message"]
+    assert _passed("pgd20.class[cat]>=0.1", _result([60, 0, 50], [100, 0, 100]))
+
+
+@pytest.mark.parametrize("text", ["pgd20.worst_group>=0", "pgd20.group_gap<=1"])
+def test_a_group_that_was_not_measured_misses_the_gate(text):
+    column, names = np.arange(300) % 2, ["young", "old", "unknown"]
+    result = RESULT | {"groups": groups.by_group(RESULT, column, "age", names)}
+    row = gate.judge([gate.parse(text)], result)[0]
+    assert not row["passed"] and "no evaluated example of unknown" in row["message"]
+    assert _passed("pgd20.group[old]>=0.1", result) and _passed("pgd20.worst_class>=0.1", result)
+
+
+def test_a_gate_of_an_absent_class_is_refused_before_anything_is_computed():
+    with pytest.raises(errors.UsageError, match="no example of class 'dog' is evaluated"):
+        gate.check_names([gate.parse("clean.class[dog]>=0")], ["clean"], ["cat", "dog"], [], ["dog"])
+
+
 def test_confidence_moves_the_bound():
     assert _passed("pgd20.worst_class>=0.33", confidence=0.8)
     assert not _passed("pgd20.worst_class>=0.33", confidence=0.99)

@@ -71,6 +71,15 @@ def test_parts_that_are_drawn_anew_are_refused_once_the_data_have_changed(run_di
     assert kept_apart.splits_of(elsewhere, "tiny", str(path), "test")["test"] is grown.test
 
 
+@pytest.mark.parametrize("spelling", ["folder:{0}/data", "folder:{0}/data/", "folder:{0}/./x/../data"])
+def test_a_folder_is_the_same_however_it_is_written(tmp_path, spelling):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(config(name=f"folder:{tmp_path}/data").to_json())
+    found = kept_apart.splits_of(support.tiny_dataset(), spelling.format(tmp_path), str(tmp_path / "run"))
+    assert len(found["validation"]) == 24
+
+
 def test_a_model_without_a_run_has_no_validation(tmp_path):
     split = support.tiny_split(40)
     np.savez(tmp_path / "own.npz", images=split.images, labels=split.labels)
