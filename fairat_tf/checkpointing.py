@@ -31,6 +31,7 @@ from fairat_tf.run_directory import sync_directory, write_atomically
 from fairat_tf.workers import Team
 
 _KEPT = 2
+_REPLICAS, _APART = "-replicas", "-apart"  # not counted as variables
 
 
 class Checkpoints:
@@ -89,7 +90,8 @@ class Checkpoints:
 
     def _packed(self) -> bytes:
         buffer = io.BytesIO()
-        values = {}
+        apart = [i for i, variable in enumerate(self.variables) if _is_kept_apart(_plain(variable))]
+        values: dict[str, Any] = {_REPLICAS: self._replicas(), _APART: np.array(apart, np.int64)}
         gathered = self._gathered()
         for i, variable in enumerate(self.variables):
             parts = gathered[i] if i in gathered else [part.numpy() for part in _components(variable)]
@@ -111,15 +113,27 @@ class Checkpoints:
     def _unpack(self, content: bytes) -> None:
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
             count = sum("-" not in name for name in saved.files)
+            before = int(saved[_REPLICAS]) if _REPLICAS in saved.files else self._replicas()
             if count != len(self.variables):
                 raise ValueError(
                     f"the checkpoint holds {count} variables, this run has {len(self.variables)}"
                 )
             first = self.team.first_replica if self.team else 0
+            apart = set(saved[_APART].tolist()) if _APART in saved.files else set()
             for i, variable in enumerate(self.variables):
+                name = f"v{i:05d}"
+                whole = saved[name]
+                others = (f"{name}-{replica}" for replica in range(1, before))
+                parts = [whole, *(saved[n] if n in saved.files else whole for n in others)]
+                if before != self._replicas() and (i in apart or _is_kept_apart(_plain(variable))):
+                    parts = [np.sum(parts, axis=0), *[np.zeros_like(parts[0])] * self._replicas()]
                 for replica, component in enumerate(_components(variable), first):
-                    name = f"v{i:05d}-{replica}"
-                    component.assign(saved[name if name in saved.files else f"v{i:05d}"])
+                    component.assign(parts[replica] if replica < len(parts) else parts[0])
+
+    def _replicas(self) -> int:
+        """Returns how many replicas, of all workers, the variables have parts on."""
+        parts = max((len(_components(variable)) for variable in self.variables), default=1)
+        return parts * (self.team.count if self.team else 1)
 
 
 def _components(variable: Any) -> list[Any]:

@@ -12,6 +12,7 @@ or a callable. `.h5` and pickles are refused. Keras models run with `training=Fa
 import dataclasses
 import hashlib
 import importlib
+import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,12 +23,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fairat_tf import errors
+from fairat_tf import errors, optimization
 from fairat_tf.evaluation import saved_model_scan
 from fairat_tf.networks.folding import prepared
 
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
 OUTPUTS = ("logits", "softmax")
+_HALF = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
 _UNREADABLE = (
     *(ValueError, TypeError, ImportError, AttributeError, OSError, LookupError, EOFError, zlib.error),
     *(zipfile.BadZipFile, tf.errors.OpError),
@@ -148,12 +150,34 @@ def _from_keras_file(path: Path) -> Model:
 
 def _in_float32(model: keras.Model) -> keras.Model:
     """Returns the model with float32 layers: robustness is judged in float32 whatever it was trained in."""
-    described = model.to_json()
-    if "mixed_bfloat16" not in described:
+    described = json.loads(model.to_json())
+    changed = _with_float32(described)
+    if changed == described:
         return model
-    plain = keras.models.model_from_json(described.replace("mixed_bfloat16", "float32"))
-    plain.set_weights(model.get_weights())
+    plain = keras.models.model_from_json(json.dumps(changed))
+    optimization.set_weights(plain, [np.asarray(w, _wide(w.dtype)) for w in model.get_weights()])
     return plain
+
+
+def _with_float32(described: Any) -> Any:
+    """Returns a model's description with float32 in place of types and policies of half precision."""
+    if isinstance(described, list):
+        return [_with_float32(inner) for inner in described]
+    if not isinstance(described, dict):
+        return described
+    policy = described.get("class_name") == "DTypePolicy"
+    return {
+        key: "float32"
+        if key == "dtype" and inner in _HALF
+        else {**inner, "name": "float32"}
+        if policy and key == "config" and inner.get("name") in _HALF
+        else _with_float32(inner)
+        for key, inner in described.items()
+    }
+
+
+def _wide(dtype: np.dtype) -> Any:
+    return np.float32 if dtype.name in ("float16", "bfloat16") else dtype
 
 
 def _register_own_layers() -> None:

@@ -9,10 +9,12 @@ momentum buffer holds learning rate times gradient, so that after a drop of the 
 long for a while. `SGD` here follows PyTorch.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from fairat_tf.lookup import Table
@@ -244,7 +246,7 @@ def ema_decay(decay: float, updates: Any) -> tf.Tensor:
 
     Args:
       decay: in [0, 1), 0.999 for example.
-      updates: number of updates made before this one, integer tensor or int.
+      updates: number of updates, integer tensor or int; in training the steps taken, this one included.
     """
     t = tf.cast(updates, tf.float32)
     return tf.minimum(tf.constant(decay, tf.float32), (1.0 + t) / (10.0 + t))
@@ -283,6 +285,33 @@ def ema_update(target_variables: Sequence[Any], source_variables: Sequence[Any],
 def copy_of(network: keras.Model) -> keras.Model:
     """Returns another network with the same weights, not trainable."""
     copied = keras.models.clone_model(network)
-    copied.set_weights(network.get_weights())
+    set_weights(copied, network.get_weights())
     copied.trainable = False
     return copied
+
+
+def set_weights(network: keras.Model, weights: Sequence[np.ndarray]) -> None:
+    """Gives the network weights, with all that its layers make of them.
+
+    An adapted `Normalization` computes with constants that it makes of its weights; Keras' own `set_weights`
+    leaves them as they were.
+    """
+    network.set_weights(weights)
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization) and layer.built:
+            layer.finalize_state()
+
+
+@contextlib.contextmanager
+def trainable_like(network: keras.Model, other: keras.Model) -> Iterator[None]:
+    """Inside, the layers of `network` are as trainable as those of `other`, of which it is a copy."""
+    pairs = list(zip(network._flatten_layers(), other._flatten_layers(), strict=True))
+    before = [layer.trainable for layer, _ in pairs]
+    # a model passes its own on to its layers, so the innermost come last
+    for layer, like in pairs:
+        layer.trainable = like.trainable
+    try:
+        yield
+    finally:
+        for (layer, _), flag in zip(pairs, before, strict=True):
+            layer.trainable = flag

@@ -51,6 +51,10 @@ class StopSignals:
         if self._reason:
             raise errors.Interrupted(f"{self._reason}: {message}")
 
+    def note_from_now_on(self) -> None:
+        """Takes `raise_from_now_on` back: for work that looks at `reason` and saves what is done."""
+        self._message = ""
+
     def _note(self, number: int, frame: Any) -> None:
         if number == signal.SIGINT and self._reason:
             raise KeyboardInterrupt

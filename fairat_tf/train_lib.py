@@ -70,6 +70,8 @@ def train(config: Config, dry_run: bool = False) -> str:
     """
     with StopSignals() as stop:
         team = _team(config, stop)
+        if team.count == 1:  # several workers stop together, once they train
+            stop.raise_from_now_on("nothing was trained by this command; start it again")
         parts = _prepared(config)
         path = config.run.run_dir or default_path(config)
         if not team.chief:
@@ -166,6 +168,7 @@ def _write_facts(run: RunDirectory, parts: Parts) -> None:
 
 def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> dict[str, Any]:
     """Trains to the end and returns the best epoch's facts."""
+    stop.note_from_now_on()
     config, method = parts.config, parts.method
     best = BestCheckpoint(run / "best/model.keras", config.run.select, writes=team.chief)
     history = ClasswiseHistory(parts.dataset.class_names)

@@ -1,5 +1,6 @@
 """Checkpoints: exact, two generations, damage noticed."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fairat_tf.checkpointing import Checkpoints
+from fairat_tf.devices import mirrored
 
 
 def variables(value=0.0):
@@ -66,6 +68,31 @@ def test_an_unfinished_write_is_not_a_generation(tmp_path):
     assert Checkpoints(tmp_path, variables()).restore() == {"epoch": 1}
     saved(tmp_path, 2)
     assert Checkpoints(tmp_path, variables()).restore() == {"epoch": 2}
+
+
+def kept_apart(replicas):
+    """Returns a sum of which each replica keeps a part, under that many replicas, and the strategy."""
+    strategy = mirrored(tuple(f"CPU:{i}" for i in range(replicas))) if replicas > 1 else None
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        apart = tf.Variable(
+            [0.0],
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+        return [apart, tf.Variable([5.0])]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+def test_a_sum_survives_another_number_of_replicas(tmp_path, before, after):
+    old, new = kept_apart(before), kept_apart(after)
+    for replica, part in enumerate(getattr(old[0], "values", (old[0],))):
+        part.assign([1.0 + replica])
+    total = sum(range(1, before + 1))
+    Checkpoints(tmp_path, old).save({}, 1)
+    Checkpoints(tmp_path, new).restore()
+    parts = [float(part[0]) for part in getattr(new[0], "values", (new[0],))]
+    assert sum(parts) == total and float(new[1][0]) == 5.0
+    assert parts == ([1.0, 2.0] if before == after else [total, 0.0][:after])
 
 
 def test_other_variables_are_refused(tmp_path):

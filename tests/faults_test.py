@@ -1,6 +1,6 @@
 """Disks, directories and clocks that fail: a clear end, and nothing lost that was saved.
 
-A full disk during a whole run, a directory in use and damaged checkpoints stand in tests/bad_input_test.py, a
+A full disk during a whole run, a directory in use and damaged checkpoints stand in tests/bad_input/, a
 corrupt TFRecord in tests/data/tfds_source_test.py, a killed worker in tests/workers_test.py.
 """
 
@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from fairat_tf import errors, run_directory, train_lib
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.config import Attack, Config, Data, Network, Optimization, Run
 from fairat_tf.data import pipeline
+from fairat_tf.signals import StopSignals
 from fairat_tf.training_loop import Loop, Position
 from tests import support
 
@@ -182,6 +184,28 @@ def test_a_deterministic_run_repeats_bit_for_bit(tmp_path):
         assert a.files == b.files
         for name in a.files:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_data_are_read_ends_at_once(number, monkeypatch):
+    def reading(config):
+        os.kill(os.getpid(), number)
+        raise AssertionError("went on reading")
+
+    monkeypatch.setattr(train_lib, "_prepared", reading)
+    with pytest.raises(errors.Interrupted, match="nothing was trained by this command") as told:
+        train_lib.train(Config())
+    assert told.value.exit_code == 75
+
+
+def test_a_signal_in_training_is_noted():
+    with StopSignals() as stop:
+        stop.raise_from_now_on("too early")
+        stop.note_from_now_on()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.reason() == "SIGTERM"
+        with pytest.raises(errors.Interrupted, match="SIGTERM: now evaluating"):
+            stop.raise_from_now_on("now evaluating")
 
 
 if __name__ == "__main__":

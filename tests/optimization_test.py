@@ -247,6 +247,31 @@ def test_schedule_refuses(kind, epochs, words):
         optimization.schedule(kind, learning_rate=0.1, steps_per_epoch=2, epochs=epochs)
 
 
+def adapted_network():
+    images = np.random.default_rng(0).normal(3, 2, (64, 4, 4, 1)).astype(np.float32)
+    normalize = keras.layers.Normalization()
+    normalize.adapt(images)
+    image = keras.Input((4, 4, 1))
+    frozen = keras.layers.Conv2D(2, 3, trainable=False)
+    dense = keras.layers.Dense(2)
+    return keras.Model(image, dense(keras.layers.Flatten()(frozen(normalize(image))))), images
+
+
+def test_a_copy_computes_the_same_also_behind_an_adapted_normalisation():
+    network, images = adapted_network()
+    np.testing.assert_array_equal(optimization.copy_of(network)(images), network(images))
+
+
+def test_a_copy_is_as_trainable_as_the_original_where_it_is_saved():
+    network, _ = adapted_network()
+    copy = optimization.copy_of(network)
+    assert not copy.trainable_weights
+    with optimization.trainable_like(copy, network):
+        assert [w.path for w in copy.trainable_weights] == [w.path for w in network.trainable_weights]
+        assert copy.trainable and len(copy.trainable_weights) == 2
+    assert not copy.trainable_weights and not copy.trainable
+
+
 def test_ema_decay_by_hand():
     got = [float(optimization.ema_decay(0.5, t)) for t in (0, 1, 7, 8, 9, 1000)]
     np.testing.assert_allclose(got, [0.1, 2 / 11, 8 / 17, 0.5, 0.5, 0.5], rtol=1e-6)

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from fairat_tf import optimization
 from fairat_tf.run_directory import sync_directory
 
 _SCORES = ("_accuracy", "_worst_class")
@@ -40,7 +41,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         if self.best and self.best["epoch"] < epoch and score <= self.best["score"]:
             return
         if self._writes:
-            save_network(self.model.evaluated_network, self._path)
+            save_network(self.model, self._path)
         self.best = {"score": score, "epoch": epoch}
 
     def _score(self, logs: dict[str, Any]) -> float:
@@ -48,11 +49,16 @@ class BestCheckpoint(keras.callbacks.Callback):
         return float(sum(float(values[name]) for name in selection_names(self._select, values)))
 
 
-def save_network(network: keras.Model, path: pathlib.Path) -> None:
-    """Writes a `.keras` file, folder included, atomically: a reader sees the old file or the new one."""
+def save_network(method: Any, path: pathlib.Path) -> None:
+    """Writes the evaluated network as a `.keras` file, folder included, atomically.
+
+    A reader sees the old file or the new one. What can be trained in it is what can be in the method's
+    network, also where it is the moving average.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".writing-{path.name}")
-    network.save(temporary)
+    with optimization.trainable_like(method.evaluated_network, method.network):
+        method.evaluated_network.save(temporary)
     os.replace(temporary, path)
     sync_directory(path.parent)
 

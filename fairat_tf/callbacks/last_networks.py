@@ -30,4 +30,4 @@ class LastNetworks(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the network of an epoch that is among the last."""
         if epoch >= self.params["epochs"] - self._count:
-            save_network(self.model.evaluated_network, self._folder / f"epoch-{epoch + 1:04d}.keras")
+            save_network(self.model, self._folder / f"epoch-{epoch + 1:04d}.keras")

@@ -46,7 +46,7 @@ class RunLog(keras.callbacks.Callback):
 
     def _lines(self, name: str) -> list[str]:
         path = self._run / name
-        return path.read_text().splitlines() if path.exists() else []
+        return path.read_text(encoding="utf-8").rstrip("\n").split("\n") if path.exists() else []
 
 
 def _number(value: Any) -> float | None:

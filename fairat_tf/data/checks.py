@@ -4,23 +4,32 @@ check(dataset)      # DataError with one clear line, or nothing
 """
 
 import logging
+import unicodedata
 
 import numpy as np
 
 from fairat_tf.data.dataset import DataError, Dataset, Split
 
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control, undecodable, line and paragraph separators
+
 
 def check(dataset: Dataset) -> None:
     """Raises DataError unless `dataset` can be trained on and evaluated class by class.
 
-    Held: at least two classes with different names; at least one training example of each; at least one
-    test example; uint8 images [N, H, W, 1 or 3] of one size in all splits; as many labels as images, all
+    Held: at least two classes with different names, of text; at least one training example of each; at least
+    one test example; uint8 images [N, H, W, 1 or 3] of one size in all splits; as many labels as images, all
     in [0, K).
     A class without test examples is only warned about: its accuracy is undefined.
     """
     if dataset.num_classes < 2:
         only = ", ".join(dataset.class_names) or "none"
         raise DataError(f"{dataset.name}: expected at least two classes, received one only ({only}).")
+    groups = [text for column in dataset.group_names.items() for text in (column[0], *column[1])]
+    for text in (*dataset.class_names, *groups):
+        if any(unicodedata.category(letter) in _NO_TEXT for letter in text):
+            raise DataError(
+                f"{dataset.name}: {ascii(text)} is no name: it holds bytes or signs that are no text."
+            )
     twice = {name for name in dataset.class_names if dataset.class_names.count(name) > 1}
     if twice:
         raise DataError(f"{dataset.name}: class names must differ; {', '.join(sorted(twice))} is used twice.")

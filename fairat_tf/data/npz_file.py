@@ -4,7 +4,8 @@
     data = load_npz(Request("npz:my.npz"))
 
 Arrays: `train_images`, `train_labels`, `test_images`, `test_labels`, and optional `val_images`,
-`val_labels`; or `images` and `labels`, of which a stratified 20 % becomes the test split. Optional:
+`val_labels`. `images` and `labels` may stand for those of training. Without test images a stratified 20 % of
+the training images becomes the test split. Optional:
 `class_names` (text [K]) and group columns `train_groups_NAME` (`groups_NAME` in the short form): text,
 integers or booleans [N].
 """
@@ -13,6 +14,7 @@ import dataclasses
 import logging
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from fairat_tf.data.sources import Request
 from fairat_tf.data.splitting import carve_test
 
 _PREFIXES = {"train": "train_", "validation": "val_", "test": "test_"}
+_SHORT = {**_PREFIXES, "train": ""}
 
 
 def load_npz(request: Request) -> Dataset:
@@ -38,8 +41,7 @@ def load_npz(request: Request) -> Dataset:
     if not request.argument or not path.is_file():
         raise DataError(f"{request.name}: no file {str(path)!r}; expected one written by np.savez.")
     arrays = _arrays(path)
-    whole = "train_images" not in arrays
-    prefixes = {"train": ""} if whole else _PREFIXES
+    prefixes = _PREFIXES if "train_images" in arrays else _SHORT
     splits = {
         split: _split(arrays, prefix, path, request.image_size)
         for split, prefix in prefixes.items()
@@ -63,7 +65,7 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         if isinstance(content, np.lib.npyio.NpzFile):
             with content:
                 return {name: content[name] for name in content.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise DataError(
             f"{path}: not a readable .npz file ({type(error).__name__}); write it again."
         ) from error
@@ -84,7 +86,7 @@ def _split(arrays: dict[str, np.ndarray], prefix: str, path: pathlib.Path, image
     labels = _integers(arrays[f"{prefix}labels"], f"{path} {prefix}labels")
     if image_size:
         images = np.stack([resize(image, image_size) for image in images])
-    return Split(images, labels.astype(np.int32))
+    return Split(images, np.clip(labels, -1, np.iinfo(np.int32).max).astype(np.int32))
 
 
 def _tell_unread(arrays: dict[str, np.ndarray], prefixes: list[str], path: pathlib.Path) -> None:
@@ -130,7 +132,10 @@ def _integers(values: np.ndarray, where: str) -> np.ndarray:
 
 def _class_names(arrays: dict[str, np.ndarray], train: Split) -> tuple[str, ...]:
     if "class_names" in arrays:
-        return tuple(str(name) for name in arrays["class_names"].ravel())
+        names = arrays["class_names"].ravel()
+        return tuple(
+            name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names
+        )
     return tuple(str(label) for label in range(int(train.labels.max(initial=-1)) + 1))
 
 

@@ -74,7 +74,7 @@ def _unchanged(x: tf.Tensor) -> tf.Tensor:
 
 
 def is_batch_norm(layer: Any) -> bool:
-    """Returns whether the layer is plain BatchNorm of feature maps [B, H, W, C] in at most 32 bits."""
+    """Returns whether the layer is plain BatchNorm of feature maps [B, H, W, C] with float32 variables."""
     return (
         type(layer) is keras.layers.BatchNormalization
         and layer.axis in (-1, 3)
@@ -82,6 +82,7 @@ def is_batch_norm(layer: Any) -> bool:
         and not layer.renorm
         and layer.activity_regularizer is None
         and layer.compute_dtype != "float64"
+        and layer.variable_dtype == "float32"  # what the fused operation takes
     )
 
 

@@ -20,7 +20,7 @@ Replacements = Mapping[Any, Callable[[tf.Tensor], tf.Tensor]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
-    """A model of one input and one output, made of layers.
+    """A model of one input, floating-point images, and one output, made of layers.
 
     Attributes:
       model: the functional Keras model.
@@ -38,6 +38,9 @@ class Graph:
         functional = type(network).__name__ == "Functional" and hasattr(network, "_run_through_graph")
         if not functional or len(network.inputs) != 1 or len(network.outputs) != 1:
             return None
+        images = network.inputs[0]
+        if len(images.shape) != 4 or not keras.backend.is_float_dtype(images.dtype):
+            return None  # Keras would change their rank or type first
         return cls(network, _users(network))
 
     def only_user(self, layer: Any) -> Any:

@@ -54,6 +54,14 @@ def test_fingerprint_depends_on_all_content() -> None:
     assert whole().fingerprint() == whole(name="other").fingerprint()
 
 
+@pytest.mark.parametrize("name", ["caf\udce9", "a\u2028b", "a\x85b", "a\nb"])
+def test_names_that_are_no_text_are_refused(name: str) -> None:
+    for changes in ({"class_names": ("a", name)}, {"group_names": {"place": ("sea", name)}}):
+        with pytest.raises(DataError, match="is no name"):
+            check(whole(**changes))
+    check(whole(class_names=("caf\u00e9\u3000\u00a0", "\u732b")))
+
+
 def test_sound_data_pass() -> None:
     check(whole())
     check(whole(validation=small()))

@@ -53,8 +53,36 @@ def test_a_group_column_that_would_not_be_read_is_refused(tmp_path: pathlib.Path
 
 
 def test_other_arrays_are_named(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
-    load(tmp_path, images=IMAGES, labels=LABELS, val_images=IMAGES, comment=np.array(1))
-    assert "arrays that are not read: val_images, comment" in caplog.text
+    load(tmp_path, images=IMAGES, labels=LABELS, comment=np.array(1))
+    assert "arrays that are not read: comment" in caplog.text
+
+
+def test_a_test_split_beside_the_short_form_is_taken(tmp_path: pathlib.Path) -> None:
+    found = load(tmp_path, images=IMAGES, labels=LABELS, test_images=IMAGES[:6], test_labels=LABELS[:6])
+    assert (len(found.train), len(found.test), found.test_is_drawn) == (20, 6, False)
+    assert load(tmp_path, images=IMAGES, labels=LABELS).test_is_drawn
+
+
+def test_names_of_bytes_and_labels_beyond_32_bits(tmp_path: pathlib.Path) -> None:
+    assert load(tmp_path, **four(class_names=np.array([b"cat", b"dog"]))).class_names == ("cat", "dog")
+    names = np.array(["cat", "dog"])
+    with pytest.raises(DataError, match="labels must be in"):
+        load(tmp_path, **four(train_labels=LABELS.astype(np.int64) + 2**32, class_names=names))
+
+
+def test_every_damage_of_a_compressed_file_is_one_error(tmp_path: pathlib.Path) -> None:
+    np.savez_compressed(tmp_path / "whole.npz", images=IMAGES, labels=LABELS)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    raised = 0
+    for place in range(40, len(whole), 37):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 0xFF
+        (tmp_path / "spoilt.npz").write_bytes(spoilt)
+        try:
+            data.load(f"npz:{tmp_path / 'spoilt.npz'}")
+        except DataError:
+            raised += 1
+    assert raised > 5
 
 
 def test_text_and_boolean_groups_have_names(tmp_path: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import fairat_tf
-from fairat_tf import errors, model_files
+from fairat_tf import devices, errors, model_files
 from fairat_tf.evaluation import saved_model_scan
 
 
@@ -186,6 +186,28 @@ def test_an_endpoint_without_float_images_is_named(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "bytes"), signatures={"serving_default": module.serve})
     with pytest.raises(errors.UsageError, match=r"float32 input.*uint8"):
         model_files.load(tmp_path / "bytes")
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16", "float16"])
+def test_an_adapted_normalisation_and_half_precision_are_judged_in_float32(tmp_path, policy):
+    images = np.random.default_rng(0).random((16, 6, 6, 1), np.float32)
+    normalize = keras.layers.Normalization()
+    normalize.adapt(images)
+    image = keras.Input((6, 6, 1))
+    with devices.precision("float32"):
+        keras.config.set_dtype_policy(policy)
+        x = keras.layers.Conv2D(4, 3, activation="relu")(normalize(image))
+        x = keras.layers.BatchNormalization()(x)
+        model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    model.save(tmp_path / "model.keras")
+    exact = np.asarray(model(images.astype(np.float32)), np.float32)
+    loaded = model_files.load(tmp_path / "model.keras")
+    assert {v.dtype for v in loaded.keras_model.weights if "float" in v.dtype} == {"float32"}
+    found = loaded.logits_fn(tf.constant(images))
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(found, exact, atol=0.03 * np.abs(exact).max())
+    shifted = loaded.logits_fn(tf.constant(images + 1e-4)) - found
+    assert 0 < np.abs(shifted).max() < 0.01  # finer than half precision can tell
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,27 @@ def test_bfloat16_is_as_near_to_float32_as_the_network_itself(name):
         assert 0 < passes.typically_apart(value, reference) < 1.5 * passes.typically_apart(own, reference)
 
 
+@pytest.mark.parametrize("policy", ["float16", "bfloat16"])
+def test_batchnorm_with_variables_of_half_precision_is_called_as_it_is(policy):
+    image = keras.Input(passes.SHAPE)
+    x = keras.layers.Conv2D(6, 3, activation="relu", dtype=policy)(image)
+    x = keras.layers.Conv2D(6, 3, dtype=policy)(keras.layers.BatchNormalization(dtype=policy)(x))
+    x = keras.layers.BatchNormalization(dtype=policy)(x)
+    network = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    images = tf.constant(np.random.default_rng(0).random((4, *passes.SHAPE), np.float32))
+    np.testing.assert_allclose(prepared(network)(images), plain(network)(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "image", [keras.Input((8, 8)), keras.Input((8, 8, 1), dtype="uint8")], ids=["rank", "type"]
+)
+def test_what_keras_does_to_its_input_is_not_left_out(image):
+    x = keras.layers.Rescaling(1 / 255)(image)
+    network = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    images = tf.constant(np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 1)), tf.float32)
+    np.testing.assert_array_equal(prepared(network)(images), plain(network)(images))
+
+
 def everything():
     """Returns a network with every case that is folded, and with those that must not be."""
     layers = keras.layers
