@@ -86,7 +86,7 @@ def checkpoints(run):
 def ending(run):
     """Returns (variables of the last checkpoint, the text logs)."""
     with np.load(run / "checkpoints" / checkpoints(run)[-1] / "variables.npz") as saved:
-        variables = {name: saved[name] for name in saved.files}
+        variables = {name: saved[name] for name in saved.files if name.startswith("v")}
     return variables, [(run / name).read_text() for name in ("metrics.jsonl", "classwise.csv")]
 
 
