@@ -118,15 +118,12 @@ class Checkpoints:
                 raise ValueError(
                     f"the checkpoint holds {count} variables, this run has {len(self.variables)}"
                 )
-            first = self.team.first_replica if self.team else 0
+            first, now = self.team.first_replica if self.team else 0, self._replicas()
             apart = set(saved[_APART].tolist()) if _APART in saved.files else set()
             for i, variable in enumerate(self.variables):
-                name = f"v{i:05d}"
-                whole = saved[name]
-                others = (f"{name}-{replica}" for replica in range(1, before))
-                parts = [whole, *(saved[n] if n in saved.files else whole for n in others)]
-                if before != self._replicas() and (i in apart or _is_kept_apart(_plain(variable))):
-                    parts = [np.sum(parts, axis=0), *[np.zeros_like(parts[0])] * self._replicas()]
+                parts = _parts(saved, f"v{i:05d}", before)
+                if now != before and (i in apart or _is_kept_apart(_plain(variable))):
+                    parts = [np.sum(parts, axis=0), *[np.zeros_like(parts[0])] * (now - 1)]
                 for replica, component in enumerate(_components(variable), first):
                     component.assign(parts[replica] if replica < len(parts) else parts[0])
 
@@ -134,6 +131,13 @@ class Checkpoints:
         """Returns how many replicas, of all workers, the variables have parts on."""
         parts = max((len(_components(variable)) for variable in self.variables), default=1)
         return parts * (self.team.count if self.team else 1)
+
+
+def _parts(saved: Any, name: str, replicas: int) -> list[np.ndarray]:
+    """Returns what each replica had of a variable: only what differs from the first one's is saved."""
+    first = saved[name]
+    others = (f"{name}-{replica}" for replica in range(1, replicas))
+    return [first, *(saved[other] if other in saved.files else first for other in others)]
 
 
 def _components(variable: Any) -> list[Any]:

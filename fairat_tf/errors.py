@@ -5,8 +5,14 @@ Standard library only, so that a command can report a wrong flag before TensorFl
     raise DataError("cifar10: no directory /data/cifar10; give --data_dir or --download")
 """
 
+import zipfile
+import zlib
+
 EXIT_OK = 0
 EXIT_INTERNAL = 1
+
+DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+"""What reading a damaged file of compressed arrays raises, besides ValueError."""
 
 
 class CommandError(Exception):

@@ -14,7 +14,6 @@ import hashlib
 import importlib
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,8 +30,8 @@ LogitsFn = Callable[[tf.Tensor], tf.Tensor]
 OUTPUTS = ("logits", "softmax")
 _HALF = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
 _UNREADABLE = (
-    *(ValueError, TypeError, ImportError, AttributeError, OSError, LookupError, EOFError, zlib.error),
-    *(zipfile.BadZipFile, tf.errors.OpError),
+    *errors.DAMAGED,
+    *(ValueError, TypeError, ImportError, AttributeError, LookupError, tf.errors.OpError),
 )
 
 
@@ -165,15 +164,12 @@ def _with_float32(described: Any) -> Any:
         return [_with_float32(inner) for inner in described]
     if not isinstance(described, dict):
         return described
-    policy = described.get("class_name") == "DTypePolicy"
-    return {
-        key: "float32"
-        if key == "dtype" and inner in _HALF
-        else {**inner, "name": "float32"}
-        if policy and key == "config" and inner.get("name") in _HALF
-        else _with_float32(inner)
-        for key, inner in described.items()
-    }
+    changed = {key: _with_float32(inner) for key, inner in described.items()}
+    if changed.get("dtype") in _HALF:
+        changed["dtype"] = "float32"
+    if changed.get("class_name") == "DTypePolicy" and changed["config"]["name"] in _HALF:
+        changed["config"]["name"] = "float32"
+    return changed
 
 
 def _wide(dtype: np.dtype) -> Any:

@@ -26,6 +26,7 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     """Draws and writes the picture."""
     if not arguments:
         raise errors.UsageError("expected a result of fairat_tf.evaluate, got none")
+    from fairat_tf.evaluation import comparing
     from fairat_tf.reporting import files, picture
 
     results = {}
@@ -33,8 +34,7 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
         title, found, path = argument.rpartition("=")
         name = title if found else Path(path).stem
         results[name] = files.read(path)
-        if results[name]["verdict"]["status"] in ("suspicious", "unreliable"):
-            judged = results[name]["verdict"]["status"]
+        if judged := comparing.doubt(results[name]):
             print(f"fairat_tf: note: {name}: its evaluation was judged {judged}", file=sys.stderr)
     try:
         png = picture.classwise_png(results, values.attacks)

@@ -8,13 +8,13 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fairat_tf import errors
 
 _HEADER = "header_json"
 _CHUNK = 1024
@@ -48,7 +48,7 @@ def load(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | Non
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, json.loads(str(arrays.pop(_HEADER)))
-    except (ValueError, KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, *errors.DAMAGED) as error:
         raise ValueError(f"{path} is not the state of an evaluation ({error}); give another path") from error
 
 

@@ -9,10 +9,10 @@ label bytes and 3072 pixels, channel by channel. Members are read by their names
 import dataclasses
 import pathlib
 import tarfile
-import zlib
 
 import numpy as np
 
+from fairat_tf import errors
 from fairat_tf.data import specs, tfds_source
 from fairat_tf.data.dataset import DataError, Dataset, Split
 from fairat_tf.data.images import resize
@@ -94,7 +94,7 @@ def _archived(archive: pathlib.Path, layout: _Layout, wanted: set[str]) -> dict[
                 stream = tar.extractfile(member) if folder == layout.folder and name in wanted else None
                 if stream is not None:
                     found[name] = stream.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, *errors.DAMAGED) as error:
         reason = type(error).__name__
         raise DataError(f"{archive}: not a readable archive ({reason}); fetch it again.") from error
     if not found:

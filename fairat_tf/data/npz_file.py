@@ -13,11 +13,10 @@ integers or booleans [N].
 import dataclasses
 import logging
 import pathlib
-import zipfile
-import zlib
 
 import numpy as np
 
+from fairat_tf import errors
 from fairat_tf.data.dataset import DataError, Dataset, Split
 from fairat_tf.data.group_columns import coded
 from fairat_tf.data.images import resize, to_uint8
@@ -65,7 +64,7 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         if isinstance(content, np.lib.npyio.NpzFile):
             with content:
                 return {name: content[name] for name in content.files}
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+    except (*errors.DAMAGED, RuntimeError) as error:
         raise DataError(
             f"{path}: not a readable .npz file ({type(error).__name__}); write it again."
         ) from error

@@ -21,6 +21,8 @@ from fairat_tf.metrics.fairness import rho
 from fairat_tf.metrics.intervals import percentile
 from fairat_tf.reporting import files
 
+DOUBTS = ("suspicious", "unreliable")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Entry:
@@ -98,6 +100,12 @@ def check_same(what: str, result: dict[str, Any], first: dict[str, Any], other: 
             )
 
 
+def doubt(result: dict[str, Any]) -> str:
+    """Returns the verdict of an evaluation that cannot simply be believed (one of `DOUBTS`), otherwise ""."""
+    status = result["verdict"]["status"]
+    return status if status in DOUBTS else ""
+
+
 def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Returns {"models", "reference", "class_names", "notes", "attacks": {attack: {...}}}, JSON-able."""
     shared = [
@@ -115,11 +123,10 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
     if most > 1 and len({len(entry.seeds) for entry in entries}) == 1:
         notes.append("t over seeds: paired in the order given, Student's interval of the seeds' differences")
     for entry in entries:
-        doubted = {r["verdict"]["status"] for r in entry.results} & {"suspicious", "unreliable"}
-        if doubted:
-            notes.append(
-                f"{entry.name}: its evaluation was judged {max(doubted)}, so its robustness may be overrated"
-            )
+        judged = [verdict for verdict in map(doubt, entry.results) if verdict]
+        if judged:
+            worst = max(judged, key=DOUBTS.index)
+            notes.append(f"{entry.name}: its evaluation was judged {worst}: its robustness may be overrated")
     first = entries[0].results[0]["dataset"]
     return {
         "models": [

@@ -10,8 +10,6 @@ is refused, never mixed in. Without a directory nothing is kept.
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -52,6 +50,11 @@ class Store:
                 changed = ["identity.json is damaged"]
             self.refuse(", ".join(changed))
 
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept."""
+        return self._directory is not None
+
     def refuse(self, changed: str) -> NoReturn:
         """Raises OtherSettings, which says what has changed."""
         raise errors.OtherSettings(
@@ -76,7 +79,7 @@ class Store:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
+        except (ValueError, *errors.DAMAGED):
             return {}
 
     def path(self, name: str) -> str | None:

@@ -119,12 +119,15 @@ def over_seeds(
       limits: smallest and largest value of the measure.
     """
     values, bounds = np.asarray(values, np.float64), np.asarray(bounds, np.float64)
-    middle, runs = values.mean(), 0.0
-    if len(values) > 1:
-        quantile = special.stdtrit(len(values) - 1, 0.5 + confidence / 2.0)
-        runs = quantile * values.std(ddof=1) / np.sqrt(len(values))
+    middle, runs = values.mean(), student_half(values, confidence) if len(values) > 1 else 0.0
     low, high = np.hypot(np.abs(bounds.mean(axis=0) - middle), runs)
     return float(max(middle - low, limits[0])), float(min(middle + high, limits[1]))
+
+
+def student_half(values: Array, confidence: float = 0.95) -> float:
+    """Returns half the length of Student's interval for the mean of two or more values."""
+    quantile = special.stdtrit(len(values) - 1, 0.5 + confidence / 2.0)
+    return float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def gap_interval(correct: Any, total: Any, confidence: float = 0.95) -> tuple[float, float]:
@@ -145,18 +148,19 @@ def nsd_interval(correct: Any, total: Any, confidence: float = 0.95) -> tuple[fl
     side = 0.5 + confidence / 2.0
     low, high = (f(correct, total, side) for f in (simultaneous_lower, simultaneous_upper))
     levels = np.linspace(low.min(), high.max(), 200)
-    least = _nsd(np.clip(levels[:, None], low, high)).min()
+    least = nsd(np.clip(levels[:, None], low, high)).min()
     top = (low + high) / 2 > (low + high).mean() / 2
-    largest = _nsd(np.where(top, high, low))
+    largest = nsd(np.where(top, high, low))
     while True:
         turned = top ^ np.eye(len(top), dtype=bool)
-        values = _nsd(np.where(turned, high, low))
+        values = nsd(np.where(turned, high, low))
         if values.max() <= largest:
             return float(least), float(largest)
         top, largest = turned[values.argmax()], values.max()
 
 
-def _nsd(accuracy: Array) -> Array:
+def nsd(accuracy: Array) -> Array:
+    """Returns the standard deviation (ddof 0) over the last axis by its mean; 0 where all are at 0."""
     mean = accuracy.mean(axis=-1)
     return np.divide(accuracy.std(axis=-1), mean, out=np.zeros_like(mean), where=mean > 0)
 

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
+from fairat_tf.metrics.intervals import nsd, student_half
+
 STATISTICS = ("average", "worst_class", "worst_three", "gap", "nsd")
 
 
@@ -42,7 +44,7 @@ def over_pairs(differences: Sequence[float], confidence: float = 0.95) -> tuple[
     too few for a bootstrap.
     """
     values = np.asarray(differences, np.float64)
-    half = stats.t.ppf(0.5 + confidence / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = student_half(values, confidence)
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -61,13 +63,12 @@ def statistics(accuracy: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarra
     """
     known = weights > 0
     a = accuracy[..., known]
-    mean = a.mean(axis=-1)
     return {
         "average": a @ weights[known],
         "worst_class": a.min(axis=-1),
         "worst_three": np.sort(a, axis=-1)[..., :3].mean(axis=-1),
         "gap": a.max(axis=-1) - a.min(axis=-1),
-        "nsd": np.divide(a.std(axis=-1), mean, out=np.zeros_like(mean), where=mean > 0),
+        "nsd": nsd(a),
     }
 
 

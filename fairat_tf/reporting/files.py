@@ -15,7 +15,6 @@ import csv
 import json
 import math
 import os
-import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -72,7 +71,7 @@ def read(directory: str | Path, arrays: bool = False) -> dict[str, Any]:
         elif arrays:
             with np.load(path.parent / EXAMPLES, allow_pickle=False) as stored:
                 result["per_example"] = dict(stored)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, *errors.DAMAGED) as error:
         if isinstance(error, errors.DataError):
             raise
         message = f"{path} holds no evaluation: {error}; run fairat_tf.evaluate first"

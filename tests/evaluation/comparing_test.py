@@ -120,7 +120,7 @@ def test_a_doubted_evaluation_is_named(pair, capsys):
     path.write_text(path.read_text().replace('"status": "not checked"', '"status": "unreliable"'))
     notes = comparing.compare(comparing.load(pair), draws=100)["notes"]
     assert [n for n in notes if "judged" in n] == [
-        "fair: its evaluation was judged unreliable, so its robustness may be overrated"
+        "fair: its evaluation was judged unreliable: its robustness may be overrated"
     ]
     assert picture.run(["picture", *pair, f"--output={path.parent / 'p.png'}"]) == 0
     assert capsys.readouterr().err == "fairat_tf: note: fair: its evaluation was judged unreliable\n"

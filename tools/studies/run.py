@@ -110,11 +110,9 @@ class Runner:
 
     def results(self, variant: str, seed: int) -> list[Path]:
         """Returns where the run's evaluations lie: the kept files, or its own folders; [] if unfinished."""
-        run, whole = (
-            self.folder(variant, seed),
-            self.keep and (self.keep / f"{variant}-{seed}.jsonl").is_file(),
-        )
-        kept = sorted(self.keep.glob(f"{variant}-{seed}.*.json")) if self.keep and whole else []
+        run, kept = self.folder(variant, seed), []
+        if self.keep and (self.keep / f"{variant}-{seed}.jsonl").is_file():
+            kept = sorted(self.keep.glob(f"{variant}-{seed}.*.json"))
         if kept or not self.has_network(variant, seed):
             return kept
         if self.study.networks == "best":
