@@ -29,7 +29,7 @@ TRAINING = (
 TRAINING += " --limit_train=40 --evaluate_examples=10 --nodownload --notensorboard"
 ADDED = {  # a tool, or a tool and its first argument -> flags behind its commands
     "quickstart": TRAINING,
-    "study": TRAINING + " --only=pgd_at,fairat",  # tests/study_test.py parses the flags of all
+    "study": TRAINING + " --only=pgd_at,fairat",  # tests/studies parses the flags of all
     "checkpoint_cost": TRAINING,
     "crash_test": "--kills=2",
     "benchmark": "--network=small_cnn --width=2 --batch=4 --steps=1 --rounds=1 --precision=float32",

@@ -16,11 +16,13 @@ A study is a TOML file:
 
 Every variant of the first seed is trained first, then the second seed. A run lies in WORK/VARIANT-SEED and
 is resumed by the same command; one that has its evaluation is left alone. With --keep=FOLDER the results of
-every finished run are kept there in one small file, and a run that is there already is not made again, unless
-another one needs its network, which is not kept. A run that diverges (exit code 6) is named below the table
-and does not stop the others; any other failure ends the study with its exit code. With --only=NAME,NAME only
-these variants are trained, and what they need, so that several processes can share a study; the table shows
-whatever is finished.
+every finished run are kept there in small files, with the flags they were made with, and a run that is there
+already is not made again, unless another one needs its network, which is not kept. Runs that were made with
+other flags are refused (exit code 3), never mixed. A run that diverges (exit code 6) is named below the
+table, is not tried again and does not stop the others; any other failure ends the study with its exit code.
+Ctrl-C and SIGTERM go on to the training run, which saves (exit code 75). With --only=NAME,NAME only these
+variants are trained, and what they need, so that several processes can share a study: one waits while another
+trains what both need. The table, summary-STUDY.md in both folders, shows whatever is finished.
 
 The column "cost" is the processor time of a training step, relative to the reference: the median over the
 epochs and seeds of `times.csv`. It compares runs of one machine under the same load.
@@ -31,55 +33,21 @@ import csv
 import dataclasses
 import math
 import statistics
-import string
-import subprocess
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+import children  # noqa: E402
+import table  # noqa: E402
+from definition import Study  # noqa: E402
+from kept import Kept, difference, experiment_of, named  # noqa: E402
 
 from fairat_tf import errors  # noqa: E402
-
-_MEASURES = ("average", "worst_class")
-_FIELDS = {"reference", "seeds", "flags", "attacks", "networks", "variants"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """What a study file says; `variants` maps a name to the flags that make it differ."""
-
-    reference: str
-    seeds: tuple[int, ...]
-    flags: tuple[str, ...]
-    attacks: tuple[str, ...]
-    networks: str
-    variants: dict[str, tuple[str, ...]]
-
-    @classmethod
-    def read(cls, path: Path) -> "Study":
-        """Returns the study of a TOML file.
-
-        Raises:
-          UsageError: no such file, not TOML, or a field missing, unknown or wrong.
-        """
-        try:
-            found = tomllib.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise errors.UsageError(f"{path} cannot be read as a study: {error}") from error
-        if set(found) != _FIELDS:
-            raise errors.UsageError(f"{path}: expected {sorted(_FIELDS)}, received {sorted(found)}")
-        variants = {name: tuple(flags) for name, flags in found.pop("variants").items()}
-        texts = {name: found.pop(name) for name in ("reference", "networks")}
-        study = cls(**texts, variants=variants, **{k: tuple(v) for k, v in found.items()})
-        if study.reference not in variants or not study.seeds or study.networks not in ("best", "last"):
-            raise errors.UsageError(
-                f"{path}: reference must be one of the variants, seeds not empty, networks best or last"
-            )
-        return study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +57,7 @@ class Runner:
     study: Study
     work: Path
     extra: tuple[str, ...] = ()
-    keep: Path | None = None
+    kept: Kept = dataclasses.field(default_factory=lambda: Kept(None))
     only: tuple[str, ...] = ()
 
     def folder(self, variant: str, seed: int) -> Path:
@@ -103,18 +71,16 @@ class Runner:
         where = [f"--seed={seed}", f"--run_dir={self.folder(variant, seed)}"]
         return [sys.executable, "-m", "fairat_tf.train", *self.study.flags, *own, *self.extra, *where]
 
-    def needed(self, variant: str) -> list[str]:
-        """Returns the variants whose networks this one takes: those in braces in its flags."""
-        parsed = [part for flag in self.study.variants[variant] for part in string.Formatter().parse(flag)]
-        return [name for _, name, _, _ in parsed if name]
-
     def results(self, variant: str, seed: int) -> list[Path]:
         """Returns where the run's evaluations lie: the kept files, or its own folders; [] if unfinished."""
-        run, kept = self.folder(variant, seed), []
-        if self.keep and (self.keep / f"{variant}-{seed}.jsonl").is_file():
-            kept = sorted(self.keep.glob(f"{variant}-{seed}.*.json"))
-        if kept or not self.has_network(variant, seed):
-            return kept
+        kept = self.kept.results(f"{variant}-{seed}")
+        return kept or self.evaluations(variant, seed)
+
+    def evaluations(self, variant: str, seed: int) -> list[Path]:
+        """Returns the evaluations in the run's directory; [] if it is unfinished or not there."""
+        if not self.has_network(variant, seed):
+            return []
+        run = self.folder(variant, seed)
         if self.study.networks == "best":
             return [run / "evaluation"]
         return sorted(path for path in (run / "last").iterdir() if path.is_dir())
@@ -123,33 +89,79 @@ class Runner:
         """Returns whether the run is finished and its directory is still there."""
         return (self.folder(variant, seed) / "MODEL_CARD.md").is_file()
 
-    def diverged(self, variant: str, seed: int) -> Path:
-        """Returns the file that says that the run diverged, or needs one that did."""
-        return self.folder(variant, seed) / "DIVERGED"
+    def diverged(self, variant: str, seed: int) -> str:
+        """Returns why the run has no result ("diverged", "needs ..."), or ""."""
+        return self.kept.diverged(f"{variant}-{seed}", self.folder(variant, seed))
+
+    def experiment(self, variant: str, seed: int) -> dict[str, Any]:
+        """Returns what a finished run was, by flag; {} where nobody knows any more."""
+        known = self.kept.experiment(f"{variant}-{seed}")
+        return known or experiment_of(self.folder(variant, seed) / "config.json", self.work)
 
     def run(self) -> None:
         """Trains every variant with every seed.
 
         Raises:
           CommandError: a run failed; it has the run's exit code.
+          DataError: a finished run was made with other flags.
         """
         for seed in self.study.seeds:
             for variant in self.only or self.study.variants:
-                if not self.results(variant, seed):
+                if self.results(variant, seed):
+                    self._check_flags(variant, seed)
+                else:
                     self._train(variant, seed)
 
+    def _check_flags(self, variant: str, seed: int) -> None:
+        from fairat_tf import flags_lib
+
+        command = flags_lib.training_command(self.command(variant, seed)[2:])
+        command.flags.unparse_flags()
+        command.flags(self.command(variant, seed)[2:])
+        wanted = named(flags_lib.config_from(command.flags).experiment(), self.work)
+        self._refuse(difference(self.experiment(variant, seed), wanted), f"{variant}-{seed}", "asked for")
+
+    def _refuse(self, differs: str, run: str, other: str) -> None:
+        if differs:
+            raise errors.DataError(
+                f"{run} was made with other flags than {other} ({differs}): "
+                "use another --work and --keep, or the flags it was made with"
+            )
+
+    def check_seeds(self) -> None:
+        """Checks that the finished runs of a variant differ in nothing but the seed.
+
+        Raises:
+          DataError: they do.
+        """
+        for variant in self.study.variants:
+            seeds = [seed for seed in self.study.seeds if self.results(variant, seed)]
+            for seed in seeds[1:]:
+                first, now = (self.experiment(variant, s) for s in (seeds[0], seed))
+                alike = {key: self._with_seed(value, seed, seeds[0]) for key, value in now.items()}
+                differs = difference(first, alike, ignored=("seed",))
+                self._refuse(differs, f"{variant}-{seed}", f"{variant}-{seeds[0]}")
+
+    def _with_seed(self, value: Any, seed: int, other: int) -> Any:
+        """Returns the value; where it names a run of the study with this seed, that with the other seed."""
+        own = (name for name in self.study.variants if value == f"{name}-{seed}")
+        return next((f"{name}-{other}" for name in own), value)
+
     def _train(self, variant: str, seed: int) -> None:
-        if self.diverged(variant, seed).exists():
+        if self.diverged(variant, seed):
             return
-        for name in self.needed(variant):
+        for name in self.study.needed(variant):
             if not self.has_network(name, seed):
                 self._train(name, seed)
-            if self.diverged(name, seed).exists():
+            if self.diverged(name, seed):
                 self._set_diverged(variant, seed, f"needs {name}-{seed}, which diverged")
                 return
         print(f"\n== {variant}, seed {seed}", flush=True)
-        code = subprocess.run(self.command(variant, seed), cwd=ROOT, check=False).returncode
-        if code == errors.Diverged.exit_code:
+        code = children.run(self.command(variant, seed), ROOT)
+        if code == errors.StorageError.exit_code and children.wait_for_lock(self.folder(variant, seed)):
+            if not self.has_network(variant, seed):
+                self._train(variant, seed)
+        elif code == errors.Diverged.exit_code:
             self._set_diverged(variant, seed, "diverged")
         elif code:
             failure = errors.CommandError(f"{variant}, seed {seed}: training ended with exit code {code}")
@@ -158,117 +170,59 @@ class Runner:
         self.keep_results(variant, seed)
 
     def _set_diverged(self, variant: str, seed: int, reason: str) -> None:
-        path = self.diverged(variant, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(reason)
+        self.kept.set_diverged(f"{variant}-{seed}", self.folder(variant, seed), reason)
 
     def keep_results(self, variant: str, seed: int) -> None:
-        """Copies results and log of a finished run into `keep`, where they are not there yet; the log last.
-
-        Without its log a run does not count as kept: the copying was stopped, and is done again.
-        """
-        from fairat_tf.reporting import files
-
-        found = [path for path in self.results(variant, seed) if path.is_dir()]
-        if self.keep and found:
-            self.keep.mkdir(parents=True, exist_ok=True)
-            for path in found:
-                name = f"{variant}-{seed}.{path.name}.json"
-                files.write_packed(files.read(path, arrays=True), self.keep / name)
-            for name, kept in (("times.csv", "times.csv"), ("metrics.jsonl", "jsonl")):
-                if (path := self.folder(variant, seed) / name).is_file():
-                    files.replace(self.keep / f"{variant}-{seed}.{kept}", path.read_bytes())
+        """Keeps the results and the log of a finished run, if they are not kept yet."""
+        if not self.kept.results(f"{variant}-{seed}"):
+            found = self.evaluations(variant, seed)
+            self.kept.add(f"{variant}-{seed}", self.folder(variant, seed), found, self.work)
 
     def step_seconds(self, variant: str) -> float:
         """Returns the processor time of a training step in seconds; NaN where none was measured."""
         found: list[float] = []
         for seed in self.study.seeds:
-            kept = self.keep / f"{variant}-{seed}.times.csv" if self.keep else Path()
-            path = kept if kept.is_file() else self.folder(variant, seed) / "times.csv"
+            path = self.kept.times(f"{variant}-{seed}", self.folder(variant, seed))
             if path.is_file():
                 with path.open() as file:
                     rows = list(csv.DictReader(file))
                 found += [float(r["processor_seconds"]) / int(r["steps"]) for r in rows if r["steps"] != "0"]
         return statistics.median(found) if found else math.nan
 
-    def entries(self) -> list[str]:
-        """Returns the arguments of `fairat_tf.compare`: the reference first, each with its finished seeds.
+    def finished(self) -> dict[str, list[list[Path]]]:
+        """Returns variant -> the evaluations of each finished seed, the reference first.
 
         Seeds that the reference lacks are left out: where as many are left, they are the same, and paired.
         """
         names = [self.study.reference, *(n for n in self.study.variants if n != self.study.reference)]
         seeds = [seed for seed in self.study.seeds if self.results(self.study.reference, seed)]
         found = {n: [self.results(n, seed) for seed in seeds] for n in names}
-        joined = {n: ["+".join(map(str, paths)) for paths in runs if paths] for n, runs in found.items()}
-        return [f"{name}={','.join(seeds)}" for name, seeds in joined.items() if seeds]
-
-
-def summary(
-    study: Study, found: dict[str, Any], diverged: Mapping[str, str], costs: Mapping[str, float] | None = None
-) -> str:
-    """Returns two Markdown tables of a comparison (`evaluation.comparing.compare`): a row for each variant.
-
-    The first has the accuracies, the second the differences from the reference and the cost. `costs` are the
-    seconds of a training step of the variants; the table has their ratio to the reference's.
-    """
-    costs, attacks = costs or {}, found["attacks"]
-    robust = [attack for attack in study.attacks if attack != "clean"] or list(study.attacks)
-    accuracy, change = [], []
-    for name in attacks[study.attacks[-1]]["models"]:
-        rows = [attacks[attack]["models"][name] for attack in study.attacks]
-        accuracy.append([name, *(_interval(row[key]) for row in rows for key in _MEASURES)])
-        cost = costs.get(name, math.nan) / costs.get(study.reference, math.nan)
-        rows = [attacks[attack]["differences"].get(name) for attack in robust]
-        cells = [_interval(row[key], "+") if row else "" for row in rows for key in _MEASURES]
-        change.append([name, *cells, "" if math.isnan(cost) else f"{cost:.2f}"])
-    notes = [f"* {note}" for note in found["notes"]]
-    notes += [f"* {name}: {reason}; not in the table" for name, reason in diverged.items()]
-    first = _table(["variant", *_columns(study.attacks)], accuracy)
-    second = _table([f"minus {study.reference}", *_columns(robust), "cost"], change)
-    return "\n".join([*first, "", *second, "", *notes]) + "\n"
-
-
-def _columns(attacks: Sequence[str]) -> list[str]:
-    return [f"{attack}: {column}" for attack in attacks for column in ("average", "worst class")]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [" | ".join(heads), " | ".join("---" for _ in heads), *(" | ".join(row) for row in rows)]
-    return [f"| {line} |" for line in lines]
-
-
-def _interval(row: dict[str, Any], sign: str = "") -> str:
-    low, high = (f"{100 * bound:{sign}.1f}" for bound in row["ci95"])
-    return f"{100 * row['value']:{sign}.1f} ({low} to {high})"
+        return {n: [paths for paths in runs if paths] for n, runs in found.items() if any(runs)}
 
 
 def _report(runner: Runner) -> str:
     from fairat_tf.evaluation import comparing
-    from fairat_tf.reporting import comparison
+    from fairat_tf.reporting import comparison, files
 
-    for variant in runner.study.variants:
-        for seed in runner.study.seeds:
-            runner.keep_results(variant, seed)
-    if not any(entry.startswith(f"{runner.study.reference}=") for entry in runner.entries()):
-        return f"No table yet: no run of {runner.study.reference} is finished.\n"
-    found = comparing.compare(comparing.load(runner.entries()))
-    comparison.write(found, runner.work / "comparison")
-    diverged = {p.parent.name: p.read_text() or "diverged" for p in sorted(runner.work.glob("*/DIVERGED"))}
+    runs = [(variant, seed) for variant in runner.study.variants for seed in runner.study.seeds]
+    for run in runs:
+        runner.keep_results(*run)
+    runner.check_seeds()
+    finished, name = runner.finished(), runner.study.name
+    if runner.study.reference not in finished or len(finished) < 2:
+        there = ", ".join(finished) or "none"
+        return (
+            f"No table yet: it needs runs of {runner.study.reference} and of another (finished: {there}).\n"
+        )
+    found = comparing.compare(comparing.entries(finished))
+    comparison.write(found, runner.work / f"comparison-{name}")
+    diverged = {f"{v}-{s}": reason for v, s in runs if (reason := runner.diverged(v, s))}
     costs = {variant: runner.step_seconds(variant) for variant in runner.study.variants}
-    text = summary(runner.study, found, diverged, costs)
-    for folder in filter(None, (runner.work, runner.keep)):
+    text = table.summary(runner.study, found, diverged, costs)
+    for folder in filter(None, (runner.work, runner.kept.folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.md").write_text(text)
+        files.replace(folder / f"summary-{name}.md", text.encode())
     return text
-
-
-def _chosen(study: Study, only: str) -> tuple[str, ...]:
-    names = tuple(filter(None, only.split(",")))
-    unknown = [name for name in names if name not in study.variants]
-    if unknown:
-        there = ", ".join(study.variants)
-        raise errors.UsageError(f"--only: no variant {', '.join(unknown)}; there are {there}")
-    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -286,7 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given, extra = parser.parse_known_args(argv)
     try:
         study = Study.read(given.study)
-        runner = Runner(study, given.work.absolute(), tuple(extra), given.keep, _chosen(study, given.only))
+        only = study.chosen(given.only)
+        runner = Runner(study, given.work.absolute(), tuple(extra), Kept(given.keep), only)
         if not given.table_only:
             runner.run()
         print("\n" + _report(runner))

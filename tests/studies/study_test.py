@@ -1,0 +1,133 @@
+"""Holds: a study runs the right commands in order, and its table shows the results' figures."""
+
+from pathlib import Path
+
+import pytest
+
+from fairat_tf import errors, flags_lib
+from fairat_tf.reporting import files
+from tests.studies.small_study import ROOT, TEXT, arguments, evaluated, folders, study_run
+
+
+def test_every_seed_of_every_variant_is_trained_once_in_order(study, tmp_path, trainer):
+    assert study_run.main(arguments(study, tmp_path, "--data_dir=D")) == 0
+    assert folders(trainer) == ["plain-0", "fair-0", "plain-1", "fair-1"]
+    fair = trainer.commands[3]
+    assert fair[1:4] == ["-m", "fairat_tf.train", "--epochs=2"]
+    assert f"--init_from={tmp_path}/work/plain-1" in fair and "--seed=1" in fair and "--data_dir=D" in fair
+    trainer.commands.clear()
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    assert not trainer.commands
+
+
+def test_the_table_holds_the_figures_and_the_differences(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    rows = [
+        [cell.split(" (")[0].strip() for cell in line.split("|")[1:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| ")
+    ]
+    assert [row for row in rows if row[0] == "plain"] == [
+        ["plain", "75.0", "75.0"],
+        ["plain", "", "", "1.00"],
+    ]
+    assert [row for row in rows if row[0] == "fair"] == [
+        ["fair", "50.0", "50.0"],
+        ["fair", "-25.0", "-25.0", "1.50"],
+    ]
+
+
+def test_a_network_that_another_run_needs_is_trained_for_it(study, tmp_path, trainer):
+    assert study_run.main(arguments(study, tmp_path, "--only=fair")) == 0
+    assert folders(trainer) == ["plain-0", "fair-0", "plain-1", "fair-1"]
+
+
+def test_the_last_networks_count_as_their_mean(study, tmp_path, trainer, capsys):
+    study.write_text(study.read_text().replace('"best"', '"last"').replace("[0, 1]", "[0]"))
+    trainer.place = "last/epoch-0001"
+    study_run.main(arguments(study, tmp_path))
+    files.write(evaluated("plain"), tmp_path / "work/fair-0/last/epoch-0002")  # 30 of 40 beside 20 of 40
+    capsys.readouterr()
+    assert study_run.main(arguments(study, tmp_path, "--table_only")) == 0
+    fair, _ = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| fair")]
+    assert fair.split("|")[2].strip().startswith("62.5 ")
+
+
+def test_a_run_that_diverged_is_named_and_the_others_go_on(study, tmp_path, trainer, capsys):
+    trainer.codes = {"fair-0": errors.Diverged.exit_code}
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    assert "fair-0: diverged" in capsys.readouterr().out
+    assert len(trainer.commands) == 4
+
+
+def test_a_run_that_needs_one_that_diverged_is_not_made(study, tmp_path, trainer, capsys):
+    trainer.codes = {"plain-0": errors.Diverged.exit_code}
+    for _ in range(2):
+        assert study_run.main(arguments(study, tmp_path)) == 0
+        told = capsys.readouterr().out
+        assert "* plain-0: diverged; not" in told and "* fair-0: needs plain-0, which diverged; not" in told
+        assert folders(trainer) == ["plain-0", "plain-1", "fair-1"]
+
+
+def test_only_the_same_seeds_are_paired(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    capsys.readouterr()
+    (tmp_path / "work/plain-0/MODEL_CARD.md").unlink()  # plain has seed 1, fair both
+    assert study_run.main(arguments(study, tmp_path, "--table_only")) == 0
+    assert "t over seeds" not in capsys.readouterr().out
+    runner = study_run.Runner(study_run.Study.read(study), tmp_path / "work")
+    work = tmp_path / "work"
+    assert runner.finished() == {
+        "plain": [[work / "plain-1/evaluation"]], "fair": [[work / "fair-1/evaluation"]]
+    }  # fmt: skip
+
+
+def test_a_table_over_seeds_shows_both_intervals(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert "| -25.0 (-" in text and "; t -25.0 to -25.0)" in text and "after t Student's" in text
+
+
+def test_folders_may_hold_any_sign(study, tmp_path, trainer):
+    assert study_run.main([str(study), f"--work={tmp_path / 'c++, a=b'}"]) == 0
+    assert (tmp_path / "c++, a=b/summary-study.md").is_file()
+
+
+def test_the_reference_alone_has_no_table(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path, "--only=plain")) == 0
+    assert "No table yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", [2, 3, 7, 75])
+def test_any_other_failure_ends_the_study_with_its_code(study, tmp_path, trainer, code, capsys):
+    trainer.codes = {"plain-0": code}
+    assert study_run.main(arguments(study, tmp_path)) == code
+    assert len(trainer.commands) == 1 and "plain, seed 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["not toml [", TEXT + "[more]\n", TEXT.replace('"plain"\n', '"absent"\n'), TEXT.replace("[0, 1]", "[]")],
+)  # fmt: skip
+def test_a_file_that_is_no_study_is_wrong_usage(text, tmp_path, capsys):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    assert study_run.main(arguments(path, tmp_path)) == 2
+    assert capsys.readouterr().err.startswith("study: ")
+    assert study_run.main(arguments(tmp_path / "absent.toml", tmp_path)) == 2
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tools" / "studies").glob("*.toml")), ids=lambda p: p.name)
+def test_every_study_of_the_repository_has_flags_that_parse(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    runner = study_run.Runner(study_run.Study.read(path), Path("runs"))
+    for variant in runner.study.variants:
+        argv = runner.command(variant, 0)[2:]
+        command = flags_lib.training_command(argv)
+        command.flags.unparse_flags()
+        command.flags(argv)
+        flags_lib.config_from(command.flags)
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))

@@ -1,0 +1,66 @@
+"""What a study is: the TOML file that `run.py` describes, read and checked.
+
+study = Study.read(Path("tools/studies/methods_small.toml"))
+"""
+
+import dataclasses
+import string
+import tomllib
+from pathlib import Path
+
+from fairat_tf import errors
+
+_FIELDS = {"reference", "seeds", "flags", "attacks", "networks", "variants"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a study file says; `variants` maps a name to the flags that make it differ."""
+
+    name: str
+    reference: str
+    seeds: tuple[int, ...]
+    flags: tuple[str, ...]
+    attacks: tuple[str, ...]
+    networks: str
+    variants: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Study":
+        """Returns the study of a TOML file; its name is the file's.
+
+        Raises:
+          UsageError: no such file, not TOML, or a field missing, unknown or wrong.
+        """
+        try:
+            found = tomllib.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise errors.UsageError(f"{path} cannot be read as a study: {error}") from error
+        if set(found) != _FIELDS:
+            raise errors.UsageError(f"{path}: expected {sorted(_FIELDS)}, received {sorted(found)}")
+        variants = {name: tuple(flags) for name, flags in found.pop("variants").items()}
+        texts = {name: found.pop(name) for name in ("reference", "networks")}
+        study = cls(path.stem, **texts, variants=variants, **{k: tuple(v) for k, v in found.items()})
+        if study.reference not in variants or not study.seeds or study.networks not in ("best", "last"):
+            raise errors.UsageError(
+                f"{path}: reference must be one of the variants, seeds not empty, networks best or last"
+            )
+        return study
+
+    def needed(self, variant: str) -> list[str]:
+        """Returns the variants whose networks this one takes: those in braces in its flags."""
+        parsed = [part for flag in self.variants[variant] for part in string.Formatter().parse(flag)]
+        return [name for _, name, _, _ in parsed if name]
+
+    def chosen(self, only: str) -> tuple[str, ...]:
+        """Returns the variants named with commas; none for an empty text.
+
+        Raises:
+          UsageError: a name that the study does not have.
+        """
+        names = tuple(filter(None, only.split(",")))
+        unknown = [name for name in names if name not in self.variants]
+        if unknown:
+            there = ", ".join(self.variants)
+            raise errors.UsageError(f"--only: no variant {', '.join(unknown)}; there are {there}")
+        return names
