@@ -88,6 +88,20 @@ def test_the_test_tools_come_on_top(clone):
     assert installed(clone.start("test")[1]) == []
 
 
+def test_a_python_that_is_too_old_is_passed_over(clone):
+    """The first candidate says who it is and that it cannot serve; the next one is taken."""
+    real = f"exec {sys.executable} "
+    old = FAKE_PYTHON.replace(
+        '-c*) [[ -z "$FAKE_UNSUITABLE" ]] && echo "$0"; exit ;;',
+        f'-c) {real} -c "import sys; sys.version_info = (3, 10, 0); exec(sys.argv[1])" "$2"; exit ;;',
+    )
+    assert old != FAKE_PYTHON
+    clone.command("python3.11", old)
+    clone.command("python3.12", FAKE_PYTHON)
+    status, calls, message = clone.start("quickstart")
+    assert status == 0 and calls[0] == "venv" and "Making .venv with Python 3.11.0" in message
+
+
 def test_a_changed_file_is_installed_again(clone):
     clone.start("quickstart")
     with (clone.root / "requirements-cpu.txt").open("a") as file:

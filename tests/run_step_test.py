@@ -102,7 +102,7 @@ def test_training_in_parts_ends_with_the_same_bits_and_comes_back_into_keras(fre
     assert elsewhere(fresh, "--seconds=0").returncode == 75  # no time for another epoch
     assert elsewhere(fresh).returncode == 0
     assert elsewhere(exported).returncode == 0
-    (state,), (whole,) = (list((f / "run").glob("state-*")) for f in (fresh, exported))
+    (_, state), (_, whole) = (sorted((f / "run").glob("state-*")) for f in (fresh, exported))
     parts, (arrays, facts) = shards.read(state)[0], shards.read(whole)
     assert facts["epoch"] == 3 and state.name == whole.name == "state-0003"
     assert all(np.array_equal(parts[name], arrays[name], equal_nan=True) for name in arrays)
@@ -169,7 +169,7 @@ def test_arrays_come_back_from_parts_of_limited_size(tmp_path):
     assert facts == {"epoch": 4} and list(found) == list(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == np.asarray(array).dtype
+        assert found[name].dtype == np.asarray(array).dtype and found[name].shape == np.shape(array)
     sizes = [path.stat().st_size for path in sorted((tmp_path / "s").glob("*.bin"))]
     assert max(sizes) <= 100 and sum(sizes) == weights.nbytes + 8 + 2  # zeros and the copy cost nothing
 
@@ -183,7 +183,7 @@ def test_small_states_are_rounded_as_tensorflow_rounds(tmp_path):
     np.testing.assert_array_equal(found["n"], np.arange(3))
 
 
-def test_damage_is_found_and_the_state_before_it_used(tmp_path):
+def test_damage_is_found_and_the_state_before_it_used(tmp_path, capsys):
     for epoch in (1, 2):
         shards.write(tmp_path / f"state-{epoch:04d}", {"w": np.full(9, epoch, np.float32)}, {})
     assert shards.newest(tmp_path, "state-").name == "state-0002"
@@ -192,7 +192,18 @@ def test_damage_is_found_and_the_state_before_it_used(tmp_path):
     with pytest.raises(shards.DamagedError, match="damaged"):
         shards.read(tmp_path / "state-0002")
     assert shards.newest(tmp_path, "state-").name == "state-0001"
+    assert "part-000.bin is damaged" in capsys.readouterr().err
     assert shards.newest(tmp_path, "nothing-") is None
+    (tmp_path / "state-0001/part-000.bin").unlink()
+    with pytest.raises(shards.DamagedError, match="damaged states only"):
+        shards.newest(tmp_path, "state-")
+
+
+def test_the_state_of_another_export_is_refused(fresh):
+    arrays, facts = shards.read(fresh / "start")
+    shards.write(fresh / "run/state-0001", arrays, {**facts, "epoch": 1, "program": "another"})
+    found = elsewhere(fresh, "--steps=1")
+    assert found.returncode == 3 and "is of another export" in found.stderr
 
 
 # ---- records --------------------------------------------------------------------------------------------

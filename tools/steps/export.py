@@ -142,6 +142,14 @@ def _digest(image: np.ndarray, label: int) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(image).tobytes() + bytes([int(label) & 255])).digest()
 
 
+def _identity(folder: Path, train: Any) -> str:
+    """Returns the SHA-256 of the program, its configuration and its data: what a state belongs to."""
+    digest = hashlib.sha256(train.fingerprint().encode())
+    for name in ("step.hlo", "program.json"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
 def export(config: Any, folder: Path, files: Sequence[str] = (), small: bool = False) -> None:
     """Writes the folder.
 
@@ -180,10 +188,11 @@ def export(config: Any, folder: Path, files: Sequence[str] = (), small: bool = F
         "epochs": parts.config.optimization.epochs,
     }
     (folder / "program.json").write_text(json.dumps(facts))
-    shards.write(folder / "start", program.arrays(), {"epoch": 0, "step": 0}, small=small)
     train = parts.train
     data = {"rows": rows_in(files, train.images, train.labels)} if files else {"images": train.images}
     np.savez_compressed(folder / "data.npz", labels=train.labels, **data)
+    begin = {"epoch": 0, "step": 0, "program": _identity(folder, train)}
+    shards.write(folder / "start", program.arrays(), begin, small=small)
     print(f"{folder}: {len(train)} examples, {len(program.state)} variables, {parts.steps} steps an epoch")
 
 

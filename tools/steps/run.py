@@ -2,10 +2,11 @@
 
     python tools/steps/run.py runs/step --records='DIR/cifar10-train*' --seconds=500
 
-Epochs go on from the newest state in FOLDER/run, or from FOLDER/start. After each epoch the state is saved,
-in parts of 16 MB, and a line is added to FOLDER/run/epochs.jsonl; `last/epoch-0030` and so on are the
-networks to evaluate, for `./tools/run_step collect`. With --seconds it stops, saved, before an epoch that
-would end later; with --steps it makes that many steps, prints the loss after each, and saves nothing.
+Epochs go on from the newest whole state in FOLDER/run, or from FOLDER/start; the state of another export is
+refused (exit code 3). After each epoch the state is saved, in parts of 16 MB, and a line is added to
+FOLDER/run/epochs.jsonl; `last/epoch-0030` and so on are the networks to evaluate, for `./tools/run_step
+collect`. With --seconds it stops, saved, before an epoch that would end later; with --steps it makes that
+many steps, prints the loss after each, and saves nothing.
 """
 
 import argparse
@@ -39,6 +40,9 @@ def _order_of_epochs() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+_STATES = 2  # that are kept: the newest, and the one before in case it gets damaged
 
 
 class Step:
@@ -97,7 +101,10 @@ class Run:
                     raise ValueError("the TFRecord files are not those of the export")
         self.start = shards.newest(self.into, "state-") or folder / "start"
         arrays, self.position = shards.read(self.start)
-        self.first, _ = shards.read(folder / "start")
+        self.first, begun = shards.read(folder / "start")
+        self.program = begun.get("program")
+        if self.position.get("program") != self.program:
+            raise ValueError(f"{self.start} is of another export: remove {self.into}, or export elsewhere")
         self.step = Step(folder, self.facts, arrays)
         self.order_of = _order_of_epochs().epoch_order
 
@@ -137,10 +144,9 @@ class Run:
             network = {name: arrays[name] for name in self.facts["evaluated"]}
             shards.write(self.into / "last" / f"epoch-{done:04d}", network, {"epoch": done})
         target = self.into / f"state-{done:04d}"
-        shards.write(target, arrays, {"epoch": done, "step": 0})
-        for old in self.into.glob("state-*"):
-            if old != target:
-                shutil.rmtree(old)
+        shards.write(target, arrays, {"epoch": done, "step": 0, "program": self.program})
+        for old in sorted(self.into.glob("state-*"))[:-_STATES]:
+            shutil.rmtree(old)
 
     def train(self, until: int, seconds: float, keep_last: int) -> int:
         """Trains to the end of epoch `until` or until the time is up; returns how many epochs are done."""

@@ -10,7 +10,9 @@ start).
 
 import hashlib
 import json
+import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ def write(
     """
     entries, chunks, known, place = {}, [], {}, 0
     for name, array in arrays.items():
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")
         entry: dict[str, Any] = {"dtype": str(array.dtype), "shape": list(array.shape)}
         entries[name] = entry
         if not array.any():
@@ -73,12 +75,19 @@ def write(
     stream, parts = b"".join(chunks), []
     for number, start in enumerate(range(0, len(stream), limit)):
         part = stream[start : start + limit]
-        (temporary / f"part-{number:03d}.bin").write_bytes(part)
+        _write(temporary / f"part-{number:03d}.bin", part)
         parts.append(hashlib.sha256(part).hexdigest())
     manifest = {"facts": dict(facts), "parts": parts, "arrays": entries}
-    (temporary / "manifest.json").write_text(json.dumps(manifest))
+    _write(temporary / "manifest.json", json.dumps(manifest).encode())
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -110,11 +119,21 @@ def _array(stream: bytes, entry: Mapping[str, Any]) -> np.ndarray:
 
 
 def newest(folder: Path, prefix: str) -> Path | None:
-    """Returns the last of the folders PREFIX..., by name, that is whole; None if there is none."""
-    for found in sorted(folder.glob(f"{prefix}*"), reverse=True):
+    """Returns the last of the folders PREFIX..., by name, that is whole; None if there are none.
+
+    Damaged ones that it passes are named on stderr.
+
+    Raises:
+      DamagedError: there are some, and none is whole.
+    """
+    there = sorted(folder.glob(f"{prefix}*"), reverse=True)
+    for found in there:
         try:
             read(found)
-        except DamagedError:
+        except DamagedError as error:
+            print(f"run_step: {error}; looking for an older one", file=sys.stderr)
             continue
         return found
+    if there:
+        raise DamagedError(f"{folder} holds damaged states only; mend one, or remove them to begin anew")
     return None
