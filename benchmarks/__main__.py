@@ -6,7 +6,7 @@ methods   the training step of methods relative to the first one, PGD-AT
 growth    how the step grows with batch, width, steps, classes, replicas, one at a time
 memory    the largest resident size of a process that trains
 start     --help, import, first step; how often the step is traced
-input     images a second of the input pipeline, and how many times the step's need that is
+input     images a second of the input pipeline
 
 Cases take turns; what is printed is median and quartiles over the rounds. Wall time is what counts on a quiet
 machine; processor time (all threads) is less disturbed by other work. A ratio is taken within each round.
@@ -87,7 +87,10 @@ def growth(workers: Workers, wanted: argparse.Namespace, precision: str) -> None
     """Prints PGD-AT's step as one thing grows."""
     for what in wanted.names or GROWTH:
         cases = [_case(wanted, f"{what} {n}", precision).but(**{what: n}) for n in GROWTH[what]]
-        timings = measure(workers, cases, wanted.rounds)
+        timings = measure(workers, cases, wanted.rounds) if what != "replicas" else {}
+        for case in cases if what == "replicas" else ():  # the number of devices is a process's for good
+            timings |= measure(workers, [case], wanted.rounds)
+            workers.stop()
         _show(f"Growth with {what}, {precision}", tables.times(timings, cases[0].name))
         workers.stop()
 
@@ -97,7 +100,7 @@ def peer(workers: Workers, wanted: argparse.Namespace, precision: str) -> None:
     best = {what: _best_of_peer(workers, wanted, precision, what) for what in ("attack", "pass")}
     ours = [_case(wanted, f"ours, {what}", precision).but(what=what) for what in ("attack", "pass", "step")]
     theirs = [best["attack"].but(name="peer, attack"), best["pass"].but(name="peer, pass")]
-    theirs.append(best["pass"].but(name="peer, step", what="step", folded=best["attack"].folded))
+    theirs += _steps_of_peer(best["attack"], best["pass"])
     others = [
         _case(wanted, name, precision).but(what=name, side=side)
         for name, side in LIBRARIES.items()
@@ -109,6 +112,18 @@ def peer(workers: Workers, wanted: argparse.Namespace, precision: str) -> None:
         if what == "attack":
             pair |= {case.name: timings[case.name] for case in others}
         _show(f"{what}, {precision}: above 1 is slower than ours", tables.times(pair, f"ours, {what}"))
+
+
+def _steps_of_peer(attack: Case, trained: Case) -> list[Case]:
+    """Returns the peer's step with the best settings of its two parts, in the layout of each of them."""
+    settings = {"folded": attack.folded, "compiled_attack": attack.compiled}
+    steps = [trained.but(what="step", channels_last=last, **settings) for last in (True, False)]
+    layouts = {attack.channels_last, trained.channels_last}
+    return [
+        step.but(name=f"peer{'' if step.channels_last else ', contiguous'}, step")
+        for step in steps
+        if step.channels_last in layouts
+    ]
 
 
 def _best_of_peer(workers: Workers, wanted: argparse.Namespace, precision: str, what: str) -> Case:

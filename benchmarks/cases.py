@@ -24,6 +24,7 @@ class Case:
       replicas: devices that share the batch (tensorflow only).
       channels_last, compiled, folded: settings of the PyTorch peer. For TensorFlow `compiled` is XLA, and
         `folded` false runs the attack on the plain network.
+      compiled_attack: whether the peer's step compiles its attack; None is as `compiled`.
       threads: of the computation, 0 is all.
     """
 
@@ -41,6 +42,7 @@ class Case:
     channels_last: bool = True
     compiled: bool = False
     folded: bool = True
+    compiled_attack: bool | None = None
     threads: int = 0
 
     def but(self, **changes: Any) -> "Case":

@@ -29,6 +29,8 @@ def _prepare_machine(case: Case) -> None:
     try:
         if case.threads:
             tf.config.threading.set_intra_op_parallelism_threads(case.threads)
+        if case.threads == 1:  # otherwise independent operations run beside each other
+            tf.config.threading.set_inter_op_parallelism_threads(1)
         cpu = tf.config.list_physical_devices("CPU")[0]
         if case.replicas > 1 and not tf.config.list_physical_devices("GPU"):
             two = [tf.config.LogicalDeviceConfiguration()] * case.replicas

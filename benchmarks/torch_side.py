@@ -41,9 +41,9 @@ class _Peer:
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=True
         )
-        compiled: Callable[..., Any] = torch.compile if case.compiled else lambda function: function
-        self.trained = compiled(self._loss)
-        self.input_gradient = compiled(self._input_gradient)
+        attack = case.compiled if case.compiled_attack is None else case.compiled_attack
+        self.trained = torch.compile(self._loss) if case.compiled else self._loss
+        self.input_gradient = torch.compile(self._input_gradient) if attack else self._input_gradient
 
     def function(self) -> Callable[[], Any]:
         """Returns what the case times."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import __main__ as main
 from benchmarks import tables
 from benchmarks.cases import Case, method_and_options
 from benchmarks.timing import Timing, measure
@@ -73,6 +74,30 @@ def test_table_shows_ratios_and_what_did_not_run():
 def test_a_case_survives_json():
     case = Case("n", width=8, folded=False)
     assert Case(**dataclasses.asdict(case)) == case and case.but(batch=2).batch == 2
+
+
+def test_the_peers_step_is_made_of_the_best_of_its_parts():
+    """The attack is most of a step: its own compilation counts, and its layout is timed if the two differ."""
+    attack, trained = Case("a", compiled=True), Case("p", what="pass", folded=False)
+    (step,) = main._steps_of_peer(attack, trained)
+    assert (step.what, step.folded, step.compiled, step.compiled_attack) == ("step", True, False, True)
+    both = main._steps_of_peer(attack, trained.but(channels_last=False))
+    assert [case.channels_last for case in both] == [True, False]
+    assert all(case.name.endswith(", step") for case in both) and len({case.name for case in both}) == 2
+
+
+@pytest.mark.slow
+def test_replicas_grow_in_processes_of_their_own():
+    arguments = "growth replicas --network=small_cnn --width=2 --batch=4 --steps=1 --rounds=2"
+    found = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments.split(), "--precision=float32"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    rows = [line.split("|")[1:] for line in found.splitlines() if line.startswith("| replicas")]
+    assert len(rows) == 2 and all(float(row[1].split()[0]) > 0 for row in rows)
 
 
 @pytest.mark.slow
