@@ -105,8 +105,16 @@ def uniform(
 
 
 def normal(seed: Seed, shape: Any, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Returns standard normal floats of `shape`, by inversion of `uniform`."""
-    return tf.math.ndtri(uniform(seed, shape, dtype=dtype) + 2.0**-25)
+    """Returns standard normal floats of `shape`, by inversion of `uniform`; all are finite."""
+    return _inverted(uniform(seed, shape, dtype=dtype))
+
+
+def _inverted(unit: tf.Tensor) -> tf.Tensor:
+    """Returns the normal quantiles of multiples of 2**-24 in [0, 1), half a step up.
+
+    The half is lost to rounding near 1, where the last of them would become 1 and its quantile infinite.
+    """
+    return tf.math.ndtri(tf.minimum(unit + 2.0**-25, 1.0 - 2.0**-24))
 
 
 def integers(seed: Seed, shape: Any, maximum: int) -> tf.Tensor:

@@ -68,6 +68,7 @@ class _Cascade:
         self.adversarial = np.array(data.images, np.float32)
         self.points: np.ndarray | None = None
         self.robust = np.zeros(len(data.labels), bool)
+        self.answers = np.array(data.labels, np.int32)
         self.robust_after: dict[str, np.ndarray] = {}
         self.not_finite: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
@@ -81,9 +82,7 @@ class _Cascade:
         try:
             for name, attack in self.attacks.items():
                 if name not in self.robust_after:
-                    started = time.monotonic()
                     self._run_attack(name, attack)
-                    self.seconds[name] = time.monotonic() - started
         except BaseException:
             self._save(now=True)
             raise
@@ -92,8 +91,9 @@ class _Cascade:
             self.robust,
             self.robust_after,
             self.data.labels,
+            self.answers,
             {name: self.not_finite.get(name, 0) for name in self.attacks},
-            self.seconds,
+            {name: self.seconds.get(name, 0.0) for name in self.attacks},
         )
 
     def _begin(self) -> None:
@@ -108,7 +108,8 @@ class _Cascade:
                 return
         for first in range(0, len(self.robust), self.options.batch_size):
             rows = np.arange(first, min(first + self.options.batch_size, len(self.robust)))
-            self.robust[rows] = ~self._verify(rows, self.data.images[rows]).fooled
+            checked = self._verify(rows, self.data.images[rows])
+            self.robust[rows], self.answers[rows] = ~checked.fooled, checked.answers
         self.robust_after["clean"] = self.robust.copy()
         self.pending = np.flatnonzero(self.robust)
 
@@ -121,10 +122,15 @@ class _Cascade:
         rounds = attack.rounds(self.num_classes)
         while self.round < rounds and len(self.pending):
             for rows in self._batches():
+                begun = time.monotonic()
+                before = None if self.points is None else self.points[rows].copy()
                 denied = self._attack_rows(name, search, rows)
                 if len(denied) and exact is not search:
+                    if self.points is not None and before is not None:  # the round is repeated, not added
+                        self.points[denied] = before[np.isin(rows, denied)]
                     self._attack_rows(name, exact, denied)
                 self.done += len(rows)
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
                 self.work += len(rows) * attack.passes(self.num_classes)
                 self._report(name, rounds)
                 self._save()
@@ -156,7 +162,7 @@ class _Cascade:
         checked = self._verify(rows, found)
         fallen = rows[checked.fooled]
         self.adversarial[fallen] = checked.adversarial[checked.fooled]
-        self.robust[fallen] = False
+        self.robust[fallen], self.answers[fallen] = False, checked.answers[checked.fooled]
         if self.points is not None:
             self.points[rows] = checked.adversarial
         self.not_finite[name] = self.not_finite.get(name, 0) + int((~checked.finite).sum())
@@ -199,6 +205,7 @@ class _Cascade:
         arrays = {
             "probe": self.probe,
             "robust": self.robust,
+            "answers": self.answers,
             "pending": self.pending,
             "adversarial": self.adversarial[fallen],
             "points": np.zeros(0, np.float32) if self.points is None else self.points[standing],
@@ -210,6 +217,7 @@ class _Cascade:
             "done": self.done,
             "continues": self.points is not None,
             "not_finite": self.not_finite,
+            "seconds": self.seconds,
             "after": list(self.robust_after),
         }
         cascade_state.save(self.options.state_path, arrays, header)
@@ -221,20 +229,27 @@ class _Cascade:
         if found is None:
             return False
         arrays, header = found
-        same = header["fingerprint"] == self.fingerprint and arrays["probe"].shape == self.probe.shape
-        if not same or not np.allclose(arrays["probe"], self.probe, rtol=1e-3, atol=1e-3):
+        if header["fingerprint"] != self.fingerprint or not _alike(arrays["probe"], self.probe):
             raise ValueError(
                 f"{self.options.state_path} holds the state of another evaluation (other images, labels, "
                 "attack, seed or network); give another state_path or remove the file"
             )
-        self.robust, self.pending = arrays["robust"], arrays["pending"]
+        self.robust, self.pending, self.answers = (arrays[key] for key in ("robust", "pending", "answers"))
         self.robust_after = {name: arrays[f"after/{name}"] for name in header["after"]}
-        self.round, self.done, self.not_finite = header["round"], header["done"], header["not_finite"]
+        self.round, self.done = header["round"], header["done"]
+        self.not_finite, self.seconds = header["not_finite"], header["seconds"]
         self.adversarial[self.robust_after["clean"] & ~self.robust] = arrays["adversarial"]
         if header["continues"]:
             self.points = np.array(self.data.images, np.float32)
             self.points[self.robust] = arrays["points"]
         return True
+
+
+def _alike(kept: np.ndarray, now: np.ndarray) -> bool:
+    """Returns whether two probes are of one network; one that is empty (answers at random) says nothing."""
+    if not len(kept) or not len(now):
+        return True
+    return kept.shape == now.shape and np.allclose(kept, now, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def _graph(

@@ -52,15 +52,18 @@ class Result:
       robust: bool [N], correct on the natural image and on every adversarial one.
       robust_after: by attack, bool [N], what stood after it and all before it; "clean" comes first.
       labels: int32 [N].
+      answers: int32 [N], the class that `adversarial` is given (-1: logits that are not finite); the label
+        exactly where `robust`.
       not_finite: by attack, how many images it returned with values that are not finite (counted as
         failures of the attack).
-      seconds: by attack, time in this process.
+      seconds: by attack, time spent.
     """
 
     adversarial: np.ndarray
     robust: np.ndarray
     robust_after: dict[str, np.ndarray]
     labels: np.ndarray
+    answers: np.ndarray
     not_finite: dict[str, int]
     seconds: dict[str, float]
 

@@ -26,7 +26,7 @@ class MultiTargetedPGD(Search):
       epsilon: radius of the threat model, in pixels of [0, 1].
       norm: "linf" or "l2".
       steps: gradient steps towards each target.
-      step_size: length of a step; None means epsilon / 4.
+      step_size: length of a step; None means a quarter of the radius.
       targets: number of target classes, those that rank highest on the image after the predicted one;
         None means all others.
       restarts: random starts for each target.
@@ -43,6 +43,8 @@ class MultiTargetedPGD(Search):
         self._search()
         if self.targets is not None and self.targets < 1:
             raise ValueError(f"targets must be at least 1, or None for all; received {self.targets!r}")
+        if self.restarts < 1:
+            raise ValueError(f"restarts must be at least 1; received {self.restarts!r}")
 
     def _search(self) -> PGD:
         return PGD(self.epsilon, self.step_size, self.steps, self.norm, objective="margin", keep_best=True)
@@ -52,7 +54,7 @@ class MultiTargetedPGD(Search):
         return self.restarts * min(self.targets or num_classes, num_classes - 1)
 
     def passes(self, num_classes: int) -> float:
-        """Returns two passes a step and the two that judge the first and the last point."""
+        """Returns two passes a step, one that ranks the targets and one that judges the last point."""
         return 2.0 * self.steps + 2.0
 
     def round(

@@ -35,6 +35,8 @@ class Noise(Search):
         threat.get(self.norm)
         if self.draws < 1:
             raise ValueError(f"draws must be at least 1; received {self.draws!r}")
+        if not self.epsilon >= 0:
+            raise ValueError(f"epsilon must be at least 0; received {self.epsilon!r}")
 
     def rounds(self, num_classes: int) -> int:
         """Returns the number of draws."""

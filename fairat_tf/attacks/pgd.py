@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from fairat_tf import objectives, rng
@@ -26,19 +27,33 @@ Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 def loss_and_gradient(
     logits_fn: LogitsFn, loss: Loss, points: tf.Tensor, labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns (loss [B], gradient of each example's own loss [B, H, W, C], logits [B, K])."""
+    """Returns (loss [B], gradient of each example's own loss [B, H, W, C], logits [B, K]).
+
+    Where the network's gradient is NaN or infinite it is 0 here: one such pixel would carry an attack's whole
+    image away.
+    """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
         logits = logits_fn(points)
         values = loss(logits, labels)
-    return values, tape.gradient(values, points), logits
+    gradient = tape.gradient(values, points)
+    return values, tf.where(tf.math.is_finite(gradient), gradient, tf.zeros([], gradient.dtype)), logits
 
 
 def misclassified(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns where argmax differs from the label, bool [B]; soft labels count by their largest entry."""
+    """Returns where argmax differs from the label, bool [B]; soft labels count by their largest entry.
+
+    Logits with NaN or infinity are no answer, so the image counts as misclassified, whatever its class.
+    """
     if labels.dtype.is_floating:
         labels = tf.argmax(labels, -1, tf.int32)
-    return tf.argmax(logits, -1, tf.int32) != tf.cast(labels, tf.int32)
+    return answers(logits) != tf.cast(labels, tf.int32)
+
+
+def answers(logits: tf.Tensor) -> tf.Tensor:
+    """Returns the class of each example, int32 [B]; -1 where the logits hold NaN or infinity."""
+    known = tf.reduce_all(tf.math.is_finite(logits), -1)
+    return tf.where(known, tf.argmax(logits, -1, tf.int32), -1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +62,7 @@ class PGD:
 
     Attributes:
       epsilon: radius of the threat model, in pixels of [0, 1].
-      step_size: length of a step; None means epsilon / 4 (2/255 for 8/255).
+      step_size: length of a step; None means a quarter of the radius (2/255 for 8/255).
       steps: gradient steps.
       norm: "linf" or "l2".
       random_start: begin at a random point of the ball (else at the image).
@@ -139,7 +154,7 @@ class PGD:
             right = tf.cast(~misclassified(logits, labels), tf.float32)
             return ball.ascend(points, gradient, step_size), survived + right
 
-        nowhere = (points, tf.zeros(tf.shape(labels)))
+        nowhere = (points, tf.zeros(tf.shape(points)[:1]))
         return repeat(steps, ascend, nowhere) if steps else nowhere
 
     def stuck(
@@ -159,10 +174,11 @@ class PGD:
         return ball.random_start(seed) if self.random_start else ball.images
 
     def _step(self, ball: threat.Ball) -> Any:
-        step_size = self.epsilon / 4 if self.step_size is None else self.step_size
+        if self.step_size is None:
+            return ball.epsilon / 4.0
         if not self.scale_step or not self.epsilon:
-            return step_size
-        return step_size * ball.epsilon / self.epsilon
+            return self.step_size
+        return self.step_size * ball.epsilon / self.epsilon
 
     def _last_point(
         self, logits_fn: LogitsFn, loss: Loss, ball: threat.Ball, labels: tf.Tensor, seed: rng.Seed
@@ -186,9 +202,9 @@ class PGD:
             return (ball.ascend(points, gradient, step_size), *best)
 
         start = self._start(ball, seed)
-        logits = logits_fn(start)
-        first = (start, misclassified(logits, labels), loss(logits, labels))
-        last, *best = repeat(self.steps, ascend, (start, *first))
+        size = tf.shape(start)[:1]
+        nothing = (start, tf.zeros(size, tf.bool), tf.fill(size, tf.constant(-np.inf, start.dtype)))
+        last, *best = repeat(self.steps, ascend, (start, *nothing))
         logits = logits_fn(last)
         return _stronger(tuple(best), (last, misclassified(logits, labels), loss(logits, labels)))
 
@@ -220,7 +236,11 @@ def _stronger(one: tuple, other: tuple) -> tuple:
 
 
 def fgsm(epsilon: float = 8 / 255, norm: str = "linf", random_start: bool = False, **options: Any) -> PGD:
-    """Returns the fast gradient (sign) method: one step of length epsilon from the image itself."""
+    """Returns the fast gradient (sign) method: one step of length epsilon from the image itself.
+
+    The step goes with an epsilon given at the call.
+    """
+    options = {"scale_step": True, **options}
     return PGD(epsilon=epsilon, step_size=epsilon, steps=1, norm=norm, random_start=random_start, **options)
 
 

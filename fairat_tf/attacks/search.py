@@ -77,6 +77,8 @@ class Search:
         ball = threat.get(self.norm)(images, self.epsilon if epsilon is None else epsilon)
         logits = logits_fn(images)
         count = self.rounds(logits.shape[-1])
+        if count < 1:
+            raise ValueError(f"{type(self).__name__} has no round against {logits.shape[-1]} classes")
 
         def attack(number: Any, points: tf.Tensor, result: tf.Tensor, stands: tf.Tensor) -> tuple:
             found = self.round(logits_fn, ball, labels, seed, number, points)

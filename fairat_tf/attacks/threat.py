@@ -143,8 +143,10 @@ class L2Ball(Ball):
         return self.direction(rng.normal(seed, _shape(self.images), self.images.dtype))
 
     def direction(self, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the gradient divided by its length."""
-        return tf.math.divide_no_nan(gradient, l2_norm(gradient))
+        """Returns the gradient divided by its length (whose squares may be too small for float32)."""
+        largest = tf.reduce_max(tf.abs(gradient), list(range(1, gradient.shape.rank)), keepdims=True)
+        scaled = tf.math.divide_no_nan(gradient, largest)
+        return tf.math.divide_no_nan(scaled, l2_norm(scaled))
 
     def project(self, points: tf.Tensor) -> tf.Tensor:
         """Returns the points scaled back onto the sphere where outside, then clipped to [0, 1].

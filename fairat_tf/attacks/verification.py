@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from fairat_tf import errors
 from fairat_tf.attacks import threat
-from fairat_tf.attacks.pgd import LogitsFn
+from fairat_tf.attacks.pgd import LogitsFn, answers
 
 BATCH = 64
 _ROUNDING = 1e-6
@@ -30,13 +30,15 @@ class Verified:
     Attributes:
       adversarial: float32 [N, H, W, C], projected into the ball and [0, 1]; the natural image where the
         attack's was not finite.
-      fooled: bool [N], whether that image is misclassified.
+      fooled: bool [N], whether that image is misclassified (or answered with NaN or infinity).
+      answers: int32 [N], the class that image is given; -1 where the logits are not finite.
       finite: bool [N], whether the attack's image was finite.
       distance: float32 [N], the size of the change in the attack's norm.
     """
 
     adversarial: np.ndarray
     fooled: np.ndarray
+    answers: np.ndarray
     finite: np.ndarray
     distance: np.ndarray
 
@@ -57,8 +59,8 @@ class Verifier:
             finite = tf.reduce_all(tf.math.is_finite(adversarial), axes)
             ball = ball_of(images, epsilon)
             points = ball.project(tf.where(threat.wide(finite, images), adversarial, images))
-            wrong = tf.argmax(logits_fn(points), -1, tf.int32) != labels
-            return points, wrong, finite, ball.distance(points)
+            given = answers(logits_fn(points))
+            return points, given != labels, given, finite, ball.distance(points)
 
         self._judge: Callable = tf.function(judge, autograph=False)
         self._logits: Callable = tf.function(lambda images: logits_fn(images), autograph=False)

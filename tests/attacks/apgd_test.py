@@ -102,14 +102,22 @@ def test_linear_network_is_maximised_exactly(norm):
     assert np.abs(end.best_loss - best).max() < 2e-4
 
 
-def test_best_loss_never_falls_with_more_steps(network, images, labelled):
+def test_the_best_point_is_that_of_the_highest_loss_on_the_way(network, images, labelled):
     labels = tf.constant(labelled(network, images))
     ball = threat.get("linf")(tf.constant(images), 0.03)
     start = ball.boundary_start(tf.constant([1, 2]))
-    evaluate = apgd.averaged(network, apgd.APGD().loss(network, ball.images, 0), labels, 1)
-    # Only prefixes of one schedule are comparable: none has a checkpoint before step 22 of 100.
-    losses = [apgd.climb(evaluate, ball, labels, start, n).best_loss.numpy() for n in (2, 1)]
-    assert (losses[0] >= losses[1]).all() and (losses[0] > losses[1]).any()
+    measured, visited = apgd.averaged(network, apgd.APGD().loss(network, ball.images, 0), labels, 1), []
+
+    def evaluate(points):
+        found = measured(points)
+        visited.append((found[0].numpy(), points.numpy()))
+        return found
+
+    end = apgd.climb(evaluate, ball, labels, start, 12)
+    losses, points = (np.stack(values) for values in zip(*visited, strict=True))
+    assert len(losses) == 13 and (losses.argmax(0) > 0).any()
+    np.testing.assert_array_equal(end.best_loss, losses.max(0))
+    np.testing.assert_array_equal(end.best_points, points[losses.argmax(0), np.arange(24)])
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 10, 100])

@@ -14,7 +14,7 @@ from fairat_tf import attacks, rng
 # Name -> options that make it small here.
 CASES = {
     "pgd": {"steps": 10},
-    "fgsm": {"scale_step": True},
+    "fgsm": {},
     "cw": {"steps": 10},
     "mi-fgsm": {"steps": 5},
     "mt-pgd": {"steps": 5, "targets": 3},
