@@ -29,9 +29,9 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     from fairat_tf.reporting import comparison
 
     found = comparing.compare(comparing.load(arguments), values.draws, values.seed)
+    paths = comparison.write(found, values.output_dir)
     print(comparison.markdown(found))
-    for path in comparison.write(found, values.output_dir):
-        print(path)
+    print(*paths, sep="\n")
 
 
 def run(argv: list[str] | None = None) -> int:

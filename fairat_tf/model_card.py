@@ -6,7 +6,9 @@ run.write("MODEL_CARD.md", model_card(parts, best, result))
 from typing import Any
 
 from fairat_tf.assembly import Parts
+from fairat_tf.reporting import files, wording
 from fairat_tf.summary_text import configuration_table, environment
+from fairat_tf.units import pixels
 
 _LOADING = """\
 ```python
@@ -24,7 +26,7 @@ _LIMITS = """\
 - Robust accuracy holds for the stated threat model and attacks. A stronger attack (AutoAttack, more
   restarts) can only lower it; other norms, larger radii, corruptions and natural shifts are not covered.
 - The worst class is the lowest of several estimates, each with an interval: read the interval, not the digit.
-- The best epoch was chosen on a validation split of the training set; the test split was read once, after.
+- The best epoch was chosen on {validation}; {test}.
 - One training run with one seed. Other seeds move the worst class by several points."""
 
 
@@ -45,12 +47,11 @@ def model_card(parts: Parts, best: dict[str, Any], result: dict[str, Any] | None
         f"{len(parts.train)} training and {len(parts.validation_split)} validation images of "
         f"{'x'.join(map(str, data.image_shape))}; fingerprint `{data.fingerprint()[:16]}`.",
         "## Threat model",
-        f"{config.attack.norm}, epsilon {config.attack.epsilon:.6g} in pixels of [0, 1] "
-        f"({config.attack.epsilon * 255:.3g}/255), white box.",
+        f"{config.attack.norm}, epsilon {pixels(config.attack.epsilon)} in pixels of [0, 1], white box.",
         "## Result by class (test split)",
         _results(result),
         "## Limits",
-        _LIMITS,
+        _limits(parts),
         "## How to load",
         _LOADING,
         "## Recipe",
@@ -67,16 +68,41 @@ def _results(result: dict[str, Any] | None) -> str:
     if result is None:
         return "Not evaluated."
     attacks = result["attacks"]
-    names = list(next(iter(attacks.values()))["per_class"])
     lines = ["| class | " + " | ".join(attacks) + " |", "| --- |" + " --- |" * len(attacks)]
-    for name in names:
+    for name in result["dataset"]["class_names"]:
         cells = (_cell(attack["per_class"][name]) for attack in attacks.values())
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {files.cell(name)} | " + " | ".join(cells) + " |")
     lines.append("| **average** | " + " | ".join(_cell(attack) for attack in attacks.values()) + " |")
-    worst = (f"{_cell(a['worst_class'])} {a['worst_class']['name']}" for a in attacks.values())
+    worst = (f"{_cell(a['worst_class'])} {files.cell(a['worst_class']['name'])}" for a in attacks.values())
     lines.append("| **worst class** | " + " | ".join(worst) + " |")
     total = next(iter(attacks.values()))["total"]
-    return f"Per cent of {total} examples, with 95 % intervals.\n\n" + "\n".join(lines)
+    told = f"Per cent of {total} examples, with 95 % intervals."
+    return "\n\n".join([*_trust(result), told, "\n".join(lines)])
+
+
+def _trust(result: dict[str, Any]) -> list[str]:
+    """Returns what must be read before the figures: the verdict, what it rests on, and the attacks' notes."""
+    verdict = result["verdict"]
+    told = [f"**Can the attack be believed? {verdict['status']}.** {wording.VERDICTS[verdict['status']]}"]
+    told += [
+        f"* {check['name']} ({check['outcome']}): {check['message']}"
+        for check in verdict["checks"]
+        if check["outcome"] in ("warn", "fail")
+    ]
+    told += [f"* {name}: {a['note']}" for name, a in result["attacks"].items() if a.get("note")]
+    told = ["\n".join(told)] if len(told) < 2 else [told[0], "\n".join(told[1:])]
+    return [wording.NO_ATTACK, *told] if set(result["attacks"]) == {"clean"} else told
+
+
+def _limits(parts: Parts) -> str:
+    own = parts.dataset.validation is not None
+    several = parts.config.run.keep_last > 0
+    return _LIMITS.format(
+        validation="the data's own validation split" if own else "a validation split of the training set",
+        test="the test split was read after it, once for each network that was kept"
+        if several
+        else "the test split was read once, after it",
+    )
 
 
 def _cell(value: dict[str, Any]) -> str:

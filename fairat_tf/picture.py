@@ -33,6 +33,8 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     for argument in arguments:
         title, found, path = argument.rpartition("=")
         name = title if found else Path(path).stem
+        if name in results:
+            raise errors.UsageError(f"two results are called {name!r}: write TITLE={path}")
         results[name] = files.read(path)
         if judged := comparing.doubt(results[name]):
             print(f"fairat_tf: note: {name}: its evaluation was judged {judged}", file=sys.stderr)

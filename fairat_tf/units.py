@@ -1,6 +1,7 @@
 """Numbers as people write them: 8/255 and 30m. Standard library only.
 
 parse_fraction("8/255"), parse_duration("30m")     # 0.0313..., 1800.0
+pixels(8 / 255)                                    # "8/255"
 """
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -37,3 +38,9 @@ def parse_duration(text: str | float) -> float:
     if not 0.0 < seconds < float("inf"):
         raise ValueError(f"expected a duration above 0, got {text!r}")
     return seconds
+
+
+def pixels(value: float) -> str:
+    """Returns a length in pixels of [0, 1] as people write it: `8/255`, `0.5`, `1`."""
+    whole = value * 255
+    return f"{whole:.4g}/255" if value < 1 and abs(whole - round(whole, 2)) < 1e-6 else f"{value:.4g}"

@@ -33,7 +33,7 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
         raise errors.UsageError(f"expected one directory, got {len(arguments)} arguments")
     from fairat_tf.evaluation import evidence
 
-    rows = evidence.verify(arguments[0], _predict(values))
+    rows = evidence.verify(arguments[0], _logits_fn(values))
     for row in rows:
         state = "; ".join(row["problems"]) or "holds"
         print(f"{row['attack']}: {row['examples']} examples, largest change {row['largest']:.6f}: {state}")
@@ -41,11 +41,10 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
         raise errors.DataError(f"{arguments[0]}: the evidence does not hold")
 
 
-def _predict(values: flags.FlagValues) -> Any:
+def _logits_fn(values: flags.FlagValues) -> Any:
     if not values.model:
         return None
     from fairat_tf import model_files
-    from fairat_tf.evaluation.attacking import predictor
 
     low, high = cli.number_pair(values.input_range, "input_range")
     model = model_files.load(
@@ -55,7 +54,7 @@ def _predict(values: flags.FlagValues) -> Any:
         endpoint=values.endpoint,
         trust=values.trust,
     )
-    return predictor(model.logits_fn)
+    return model.logits_fn
 
 
 def run(argv: list[str] | None = None) -> int:

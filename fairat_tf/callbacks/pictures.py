@@ -25,6 +25,8 @@ def confusion_picture(counts: np.ndarray, class_names: tuple[str, ...]) -> np.nd
         axes.set_xticks(places, class_names, rotation=45, ha="right", fontsize=size)
         axes.set_yticks(places, class_names, fontsize=size)
         for row, column in np.ndindex(*share.shape):
+            if not total[row, 0]:
+                continue  # a class without examples
             shade = "white" if share[row, column] > 50 else "black"
             axes.text(
                 column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=size

@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
 
+WIDTH = 79
+
 
 class Progress(keras.callbacks.Callback):
     """Shows loss, robust accuracy and the worst class, within 80 columns.
@@ -39,7 +41,7 @@ class Progress(keras.callbacks.Callback):
             desc=f"epoch {epoch + 1}/{self.params['epochs']}",
             unit="step",
             leave=False,
-            ncols=79,
+            ncols=WIDTH,
             mininterval=0.2 if sys.stderr.isatty() else 20.0,
             bar_format="{desc} {bar} {n}/{total} {postfix[0]} {remaining} left",
             postfix=[""],
@@ -70,17 +72,16 @@ class Progress(keras.callbacks.Callback):
             self._bar.close()
 
     def _line(self, epoch: int, logs: dict[str, Any], seconds: float) -> str:
-        parts = [
-            f"epoch {epoch + 1:>3}/{self.params['epochs']}",
-            f"loss {float(logs.get('loss', np.nan)):.3f}",
-        ]
-        if "val_robust_accuracy" in logs:
-            worst = int(np.nanargmin(self._history.validation["robust"]))
-            parts.append(f"val clean {100 * float(logs['val_clean_accuracy']):.1f}")
-            parts.append(f"robust {100 * float(logs['val_robust_accuracy']):.1f}")
-            name = self._history.class_names[worst][:10]
-            parts.append(f"worst {100 * float(logs['val_robust_worst_class']):.1f} ({name})")
-        return " | ".join([*parts, f"{seconds:.0f} s"])
+        epochs = self.params["epochs"]
+        begin = f"epoch {epoch + 1:>{len(str(epochs))}}/{epochs}  loss {float(logs.get('loss', np.nan)):.3f}"
+        end = f"  {seconds:.0f} s"
+        if "val_robust_accuracy" not in logs:
+            return begin + end
+        names = ("clean_accuracy", "robust_accuracy", "robust_worst_class")
+        clean, robust, worst = (100 * float(logs[f"val_{name}"]) for name in names)
+        begin += f"  val clean {clean:.1f}  robust {robust:.1f}  worst {worst:.1f} "
+        weakest = self._history.class_names[int(np.nanargmin(self._history.validation["robust"]))]
+        return begin + weakest[: max(WIDTH - len(begin) - len(end), 3)] + end
 
 
 def _short(logs: dict[str, Any]) -> str:

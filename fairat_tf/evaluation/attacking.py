@@ -20,6 +20,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from fairat_tf import attacks, rng
+from fairat_tf.attacks import threat
+from fairat_tf.attacks.pgd import answers
 from fairat_tf.evaluation.state import Store
 
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
@@ -36,7 +38,8 @@ class Outcome:
       name: of the attack.
       examples: int64 [n], their places in the evaluated set.
       correct: bool [n], still classified rightly.
-      predictions: int32 [n], the class given to the (adversarial) image; None inside a suite.
+      predictions: int32 [n], the class given to the (adversarial) image, -1 for logits that are not finite
+        (which count as wrong); None inside a suite.
       seconds: spent.
       adversarial: float32 [n, H, W, C] in [0, 1], or None if not kept.
       note: what the reader should know ("40 of 100 examples: the budget was spent"), or "".
@@ -135,7 +138,7 @@ class Bench:
         return [_fill(attacked, clean, self)]
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Returns the predicted class int32 [n] of images (uint8 or float) [n, H, W, C]."""
+        """Returns the predicted class int32 [n] of images (uint8 or float) [n, H, W, C]; -1 for NaN."""
         key = rng.key(self.seed, "clean", 0)
         parts = []
         for start in range(0, len(images), self.batch_size):
@@ -144,22 +147,27 @@ class Bench:
             parts.append(self._predict(batch, tf.zeros(len(rows), tf.int32), key)[0].numpy())
         return np.concatenate(parts)[: len(images)] if parts else np.zeros(0, np.int32)
 
-    def run(self, name: str, function: Any, examples: np.ndarray) -> Outcome:
-        """Attacks the given examples; kept progress is used first and extended."""
+    def run(self, name: str, function: Any, examples: np.ndarray, epsilon: float | None = None) -> Outcome:
+        """Attacks the given examples, within another radius if one is given.
+
+        Kept progress is used first and extended.
+        """
         kept = self.store.load(name)
         predictions = list(kept.get("predictions", ()))
         images = [kept["adversarial"]] if "adversarial" in kept else []
-        before, begun = float(kept.get("seconds", 0.0)), time.monotonic()
+        before, lost, begun = float(kept.get("seconds", 0.0)), int(kept.get("lost", 0)), time.monotonic()
         saved = begun
-        step = self._predict if function is _unchanged else self._compiled(function)
+        radius = self.epsilon if epsilon is None else epsilon
+        step = self._predict if function is _unchanged else self._compiled(function, radius)
         with tqdm(total=len(examples), initial=len(predictions), desc=name, disable=not self.progress) as bar:
             while len(predictions) < len(examples):
                 start = len(predictions)
                 rows = examples[_padded(start, len(examples), self.batch_size)]
                 key = rng.key(self.seed, f"evaluate/{name}", start // self.batch_size)
                 batch = tf.constant(to_float(self.images[rows]))
-                predicted, changed = step(batch, tf.constant(self.labels[rows]), key)
+                predicted, changed, finite = step(batch, tf.constant(self.labels[rows]), key)
                 real = min(self.batch_size, len(examples) - start)
+                lost += int((~finite.numpy()[:real]).sum())
                 predictions.extend(predicted.numpy()[:real])
                 if self.keep and name != "clean":
                     images.append(changed.numpy()[:real])
@@ -167,22 +175,31 @@ class Bench:
                 done = len(predictions) == len(examples)
                 if done or time.monotonic() - saved > _SAVE_EVERY:
                     saved = time.monotonic()
-                    self._save(name, predictions, images, before + saved - begun)
+                    self._save(name, predictions, images, before + saved - begun, lost)
         predicted = np.asarray(predictions, np.int32)
         adversarial = np.concatenate(images) if images else None
         seconds = before + time.monotonic() - begun
-        return Outcome(name, examples, predicted == self.labels[examples], predicted, seconds, adversarial)
+        right, note = predicted == self.labels[examples], lost_note(lost)
+        return Outcome(name, examples, right, predicted, seconds, adversarial, note)
 
     @functools.cached_property
-    def _predict(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-        return self._compiled(_unchanged)
+    def _predict(self) -> Callable[..., tuple[tf.Tensor, ...]]:
+        return self._compiled(_unchanged, 0.0)
 
-    def _compiled(self, function: Any) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-        """Returns (images, labels, seed) -> (predictions, changed images), traced for one shape."""
+    def _compiled(self, function: Any, epsilon: float) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """Returns (images, labels, seed) -> (predictions, changed images, finite), traced for one shape.
 
-        def step(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        An attack is not believed: its image is moved into the ball and [0, 1], and the natural image stands
+        in for one that is not finite.
+        """
+
+        def step(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
             changed = function(self.logits_fn, images, labels, seed)
-            return tf.argmax(self.logits_fn(changed), -1, tf.int32), changed
+            finite = tf.reduce_all(tf.math.is_finite(changed), list(range(1, changed.shape.rank)))
+            if function is not _unchanged:
+                ball = threat.get(self.norm)(images, epsilon)
+                changed = ball.project(tf.where(threat.wide(finite, images), changed, images))
+            return answers(self.logits_fn(changed)), changed, finite
 
         shape = (self.batch_size, *self.images.shape[1:])
         return tf.function(step, autograph=False).get_concrete_function(
@@ -191,8 +208,11 @@ class Bench:
             tf.TensorSpec([2], tf.int32),
         )
 
-    def _save(self, name: str, predictions: list, images: list[np.ndarray], seconds: float) -> None:
-        arrays: dict[str, Any] = {"predictions": np.asarray(predictions, np.int32), "seconds": seconds}
+    def _save(
+        self, name: str, predictions: list, images: list[np.ndarray], seconds: float, lost: int
+    ) -> None:
+        known = np.asarray(predictions, np.int32)
+        arrays: dict[str, Any] = {"predictions": known, "seconds": seconds, "lost": lost}
         if images:
             arrays["adversarial"] = np.concatenate(images)
         self.store.save(name, **arrays)
@@ -209,16 +229,24 @@ def _fill(attacked: Outcome, clean: Outcome, bench: Bench) -> Outcome:
         adversarial = to_float(bench.images[clean.examples])
         if attacked.adversarial is not None:
             adversarial[clean.correct] = attacked.adversarial
-    return Outcome(attacked.name, clean.examples, correct, predictions, attacked.seconds, adversarial)
+    return Outcome(
+        attacked.name, clean.examples, correct, predictions, attacked.seconds, adversarial, attacked.note
+    )
 
 
-def predictor(logits_fn: LogitsFn, batch_size: int = 128) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns images (uint8 or float) [n, H, W, C] -> classes int32 [n]."""
+def logits_of(logits_fn: LogitsFn, images: np.ndarray, batch_size: int = 128) -> np.ndarray:
+    """Returns the logits float32 [n, K] of images (uint8 or float) [n, H, W, C], n > 0."""
+    function = tf.function(lambda batch: logits_fn(batch), autograph=False)
+    size, parts = min(batch_size, len(images)), []
+    for start in range(0, len(images), size):
+        batch = to_float(images[_padded(start, len(images), size)])
+        parts.append(np.asarray(function(tf.constant(batch)), np.float32))
+    return np.concatenate(parts)[: len(images)]
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        return Bench(logits_fn, images, np.zeros(len(images)), batch_size=batch_size).predict(images)
 
-    return predict
+def lost_note(images: int) -> str:
+    """Returns what the reader should know of images that an attack returned with NaN or infinity."""
+    return f"{images} images came back with NaN or infinity: they count as not attacked" if images else ""
 
 
 def _unchanged(logits_fn: LogitsFn, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

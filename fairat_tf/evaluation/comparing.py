@@ -9,7 +9,7 @@ has under an attack are used, and only evaluations of the same examples and thre
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +51,35 @@ def load(arguments: Sequence[str]) -> list[Entry]:
       UsageError: fewer than two, or one name twice.
       DataError: no evaluation there, or evaluations that cannot be compared.
     """
-    entries = [_entry(argument) for argument in arguments]
-    names = [entry.name for entry in entries]
-    if len(entries) < 2 or len(set(names)) < len(names):
+    parts = [_parted(argument) for argument in arguments]
+    names = [name for name, _ in parts]
+    if len(parts) < 2 or len(set(names)) < len(names):
         raise errors.UsageError(f"expected two or more evaluations with different names, got {names}")
-    first = entries[0].results[0]
-    for entry in entries:
+    return entries(dict(parts))
+
+
+def entries(named: Mapping[str, Sequence[Sequence[str | Path]]]) -> list[Entry]:
+    """Returns the entries of evaluations by name: of each seed, where those of its networks lie.
+
+    Raises:
+      DataError: no evaluation there, or evaluations that cannot be compared.
+    """
+    found = [
+        Entry(name, tuple(tuple(files.read(_folder(f), arrays=True) for f in run) for run in seeds))
+        for name, seeds in named.items()
+    ]
+    first = found[0].results[0]
+    for entry in found:
         for result in entry.results:
             check_same(f"{entry.name} was evaluated", result, first, "the first")
-    return entries
+    return found
 
 
-def _entry(argument: str) -> Entry:
+def _parted(argument: str) -> tuple[str, list[list[str]]]:
+    """Returns the name and the folders of an argument, [seed][network]."""
     name, equals, paths = argument.partition("=")
     folders = (paths if equals else argument).split(",")
-    name = name if equals else Path(argument).name or argument
-    seeds = (tuple(files.read(_folder(f), arrays=True) for f in folder.split("+")) for folder in folders)
-    return Entry(name, tuple(seeds))
+    return name if equals else Path(argument).name or argument, [folder.split("+") for folder in folders]
 
 
 def _mean_flags(networks: Sequence[dict[str, Any]], attack: str) -> np.ndarray:
@@ -75,10 +87,11 @@ def _mean_flags(networks: Sequence[dict[str, Any]], attack: str) -> np.ndarray:
     return np.where(flags < 0, np.nan, flags).mean(axis=0)
 
 
-def _folder(path: str) -> Path:
+def _folder(path: str | Path) -> Path:
     """Returns where the result lies: a run directory's own, otherwise `path` itself."""
-    inside = Path(path) / "evaluation"
-    return inside if (inside / files.RESULT).is_file() else Path(path)
+    given = Path(path).expanduser()
+    inside = given / "evaluation"
+    return inside if (inside / files.RESULT).is_file() else given
 
 
 def check_same(what: str, result: dict[str, Any], first: dict[str, Any], other: str) -> None:
@@ -113,20 +126,6 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
         for a in entries[0].results[0]["attacks"]
         if all(a in r["attacks"] for e in entries for r in e.results)
     ]
-    most = max(len(entry.seeds) for entry in entries)
-    notes = ["intervals are over examples" + (" and seeds" if most > 1 else " only: one training run each")]
-    notes.append(
-        "differences of worst class and gap are bootstrapped: rough where several classes are equally weak"
-    )
-    if 1 < most < 5:
-        notes.append(f"{most} seeds are few: the bootstrapped intervals of differences are then too narrow")
-    if most > 1 and len({len(entry.seeds) for entry in entries}) == 1:
-        notes.append("t over seeds: paired in the order given, Student's interval of the seeds' differences")
-    for entry in entries:
-        judged = [verdict for verdict in map(doubt, entry.results) if verdict]
-        if judged:
-            worst = max(judged, key=DOUBTS.index)
-            notes.append(f"{entry.name}: its evaluation was judged {worst}: its robustness may be overrated")
     first = entries[0].results[0]["dataset"]
     return {
         "models": [
@@ -136,9 +135,36 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
         "reference": entries[0].name,
         "class_names": first["class_names"],
         "dataset": first.get("name"),
-        "notes": notes,
+        "notes": _notes(entries),
         "attacks": {attack: _attack(entries, attack, draws, seed) for attack in shared},
     }
+
+
+def _notes(entries: Sequence[Entry]) -> list[str]:
+    """Returns what a reader must know of the intervals and of the evaluations."""
+    runs = [len(entry.seeds) for entry in entries]
+    least, most = min(runs), max(runs)
+    notes = ["intervals are over examples" + (" and seeds" if most > 1 else " only: one training run each")]
+    notes.append(
+        "differences of worst class and gap are bootstrapped: rough where several classes are equally weak"
+    )
+    if most > 1:
+        notes += [
+            f"{entry.name}: one training run, so its intervals and its differences leave out that of seeds"
+            for entry in entries
+            if len(entry.seeds) == 1
+        ]
+    few = min((n for n in runs if n > 1), default=5)
+    if few < 5:
+        notes.append(f"{few} seeds are few: the bootstrapped intervals of differences are then too narrow")
+    if most == least > 1:
+        notes.append("t over seeds: paired in the order given, Student's interval of the seeds' differences")
+    for entry in entries:
+        judged = [verdict for verdict in map(doubt, entry.results) if verdict]
+        if judged:
+            worst = max(judged, key=DOUBTS.index)
+            notes.append(f"{entry.name}: its evaluation was judged {worst}: its robustness may be overrated")
+    return notes
 
 
 def _attack(entries: Sequence[Entry], attack: str, draws: int, seed: int) -> dict[str, Any]:
@@ -185,6 +211,8 @@ def _model(
         }
         for key in paired.STATISTICS
     }
+    if not points["average"].all():
+        row["nsd"] = {"value": None, "ci95": [None, None], "sd_over_seeds": None}
     per_class = points["per_class"].mean(axis=0)
     return row | {"per_class": {n: _known(value) for n, value in zip(names, per_class, strict=True)}}
 
@@ -220,6 +248,10 @@ def _difference(
         own, base = points[name][key], points[reference][key]
         if len(own) == len(base) > 1:
             row[key]["t95"] = list(paired.over_pairs(own - base))
+        low, high = row[key].get("t95", row[key]["ci95"])
+        row[key]["beyond_chance"] = _without_zero(low, high)
+    if not (points[name]["average"].all() and points[reference]["average"].all()):
+        row["nsd"] = {"value": None, "ci95": [None, None], "beyond_chance": False}
     mean = {
         m: {key: float(points[m][key].mean()) for key in ("average", "worst_class")}
         for m in (name, reference)
@@ -232,7 +264,11 @@ def _difference(
 def _classes(
     own: np.ndarray, base: np.ndarray, own_draws: dict, base_draws: dict, labels: np.ndarray, names: list[str]
 ) -> dict[str, Any]:
-    """Returns the difference of each class; McNemar's test only where both models are one network."""
+    """Returns the difference of each class; McNemar's test only where both models are one network.
+
+    `beyond_chance` holds for all classes at once: Holm's p-value below 5 %, else Bonferroni's interval, over
+    paired seeds where there are some.
+    """
     rows: dict[str, Any] = {}
     single = _one_network(own) and _one_network(base)
     present = [c for c in range(len(names)) if np.any(labels == c)]
@@ -240,6 +276,12 @@ def _classes(
         a, b = own[:, labels == c], base[:, labels == c]
         change = own_draws["per_class"][:, c] - base_draws["per_class"][:, c]
         row: dict[str, Any] = {"value": float(a.mean() - b.mean()), "ci95": list(percentile(change))}
+        low, high = percentile(change, 1 - 0.05 / len(present))
+        if len(a) == len(b) > 1:
+            runs = a.mean(axis=1) - b.mean(axis=1)
+            row["t95"] = list(paired.over_pairs(runs))
+            low, high = paired.over_pairs(runs, 1 - 0.05 / len(present))
+        row["beyond_chance"] = _without_zero(low, high)
         if single:
             better, worse = int((a > b).sum()), int((a < b).sum())
             row |= {"better": better, "worse": worse, "p": paired.mcnemar(better, worse)}
@@ -247,8 +289,13 @@ def _classes(
     if single:
         adjusted = paired.holm([row["p"] for row in rows.values()])
         for row, p in zip(rows.values(), adjusted, strict=True):
-            row["p_holm"] = p
+            row["p_holm"], row["beyond_chance"] = p, p < 0.05
     return rows
+
+
+def _without_zero(low: float, high: float) -> bool:
+    """Returns whether the interval lies on one side of 0, by more than rounding."""
+    return bool(low > 1e-9 or high < -1e-9)
 
 
 def _one_network(flags: np.ndarray) -> bool:

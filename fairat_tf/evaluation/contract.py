@@ -15,7 +15,7 @@ from scipy import optimize
 
 from fairat_tf import errors
 from fairat_tf.evaluation.attacking import to_float
-from fairat_tf.evaluation.probes import input_gradients
+from fairat_tf.evaluation.probes import NO_GRADIENT, input_gradients
 
 _RANGES = {"0,255": (0.0, 255.0), "-1,1": (-1.0, 1.0)}
 _EXAMPLES = 256
@@ -145,10 +145,15 @@ def _renaming(predicted: np.ndarray, labels: np.ndarray, size: int) -> np.ndarra
 
 def _check_gradients(logits_fn: Any, images: np.ndarray, labels: np.ndarray) -> None:
     _, gradients = input_gradients(logits_fn, images, labels, len(images))
-    if np.isnan(gradients).any():
+    if (gradients == NO_GRADIENT).any():
         raise errors.Unreliable(
             "the model has no input gradient (rounding, integer or lookup operations, or an endpoint "
             "exported without one): no white-box attack can be believed; evaluate a differentiable version"
+        )
+    if not np.isfinite(gradients).any():
+        raise errors.Unreliable(
+            "all input gradients hold NaN or infinity (a root or a logarithm of 0?): attacks cannot move; "
+            "evaluate a version whose gradient is defined"
         )
     if not gradients.any():
         raise errors.Unreliable(

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fairat_tf import attacks, rng
+from fairat_tf.attacks.pgd import misclassified
 from fairat_tf.evaluation.attacking import Bench, to_float
 from fairat_tf.evaluation.sampling import by_class, per_class_for
 from fairat_tf.metrics import intervals
@@ -31,7 +32,7 @@ def measure(bench: Bench, num_classes: int, factors: tuple[float, ...] = FACTORS
     @tf.function(autograph=False)
     def right(points: tf.Tensor, target: tf.Tensor, seed: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
         changed = attack(bench.logits_fn, points, target, seed, epsilon=epsilon)
-        return tf.argmax(bench.logits_fn(changed), -1, tf.int32) == target
+        return ~misclassified(bench.logits_fn(changed), target)
 
     standing = np.ones(len(labels), bool)
     points = []

@@ -8,18 +8,19 @@ images (float32), labels, flags and predictions, without pickle.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fairat_tf import errors
-from fairat_tf.evaluation.attacking import to_float
+from fairat_tf.evaluation.attacking import LogitsFn, logits_of, to_float
 from fairat_tf.reporting import files
 
 FOLDER = "evidence"
 _ROUNDING = 1e-6
+_NEAR = 1e-4
 
 
 def save(result: Mapping[str, Any], images: np.ndarray, directory: str | Path) -> list[Path]:
@@ -54,14 +55,13 @@ def save(result: Mapping[str, Any], images: np.ndarray, directory: str | Path) -
     return paths
 
 
-def verify(
-    directory: str | Path, predict: Callable[[np.ndarray], np.ndarray] | None = None
-) -> list[dict[str, Any]]:
+def verify(directory: str | Path, logits_fn: LogitsFn | None = None) -> list[dict[str, Any]]:
     """Checks every evidence file against the result beside it.
 
     Args:
       directory: with `evaluation.json` and `evidence/`.
-      predict: float32 images [n, H, W, C] -> classes [n]; None leaves predictions as they are stored.
+      logits_fn: float32 images [B, H, W, C] -> logits [B, K]; None leaves predictions as they are stored. A
+        stored class stands as long as its logit is the highest but for rounding (1e-4 of the largest).
 
     Returns:
       For each attack {"attack", "examples", "problems": [...]}; no problems: it holds.
@@ -73,10 +73,10 @@ def verify(
     paths = sorted((Path(directory) / FOLDER).glob("*.npz"))
     if not paths:
         raise errors.DataError(f"{directory} holds no evidence; evaluate with --save_examples")
-    return [_verify(path, result, predict) for path in paths]
+    return [_verify(path, result, logits_fn) for path in paths]
 
 
-def _verify(path: Path, result: Mapping[str, Any], predict: Callable | None) -> dict[str, Any]:
+def _verify(path: Path, result: Mapping[str, Any], logits_fn: LogitsFn | None) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             data = dict(stored)
@@ -91,18 +91,27 @@ def _verify(path: Path, result: Mapping[str, Any], predict: Callable | None) -> 
     outside = int(np.sum(size > threat["epsilon"] * (1 + 1e-5) + _ROUNDING))
     beyond = int(np.sum((adversarial < 0).any(axis=(1, 2, 3)) | (adversarial > 1).any(axis=(1, 2, 3))))
     claimed = result["attacks"].get(path.stem, {})
-    seen = predictions if predict is None else predict(adversarial)
+    other = 0 if logits_fn is None else _otherwise(logits_of(logits_fn, adversarial), predictions)
     problems = {
         "images hold NaN": int(np.isnan(adversarial).any(axis=(1, 2, 3)).sum()),
         f"images lie outside the {threat['norm']} ball of radius {threat['epsilon']:.6f}": outside,
         "images leave [0, 1]": beyond,
-        "predictions differ from the stored ones": int(np.sum(seen != predictions)),
+        "predictions differ from the stored ones": other,
         "flags differ from the predictions": int(np.sum((predictions == labels) != correct.astype(bool))),
         "right answers differ from the result's count": abs(int(correct.sum()) - claimed.get("correct", -1)),
         "examples differ from the result's count": abs(len(labels) - claimed.get("total", -1)),
     }
     found = [f"{count} {text}" for text, count in problems.items() if count]
     return {"attack": path.stem, "examples": len(labels), "largest": float(size.max()), "problems": found}
+
+
+def _otherwise(logits: np.ndarray, classes: np.ndarray) -> int:
+    """Returns how many of the classes [n] (-1: no answer) the logits [n, K] contradict beyond rounding."""
+    finite = np.isfinite(logits).all(axis=1)
+    logits = np.where(finite[:, None], logits, 0.0)
+    own = logits[np.arange(len(logits)), np.maximum(classes, 0)]
+    near = logits.max(axis=1) - own <= _NEAR * np.abs(logits).max(axis=1)
+    return int(np.sum(np.where(finite, (classes < 0) | ~near, classes >= 0)))
 
 
 def distance(natural: np.ndarray, adversarial: np.ndarray, norm: str) -> np.ndarray:

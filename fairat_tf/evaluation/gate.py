@@ -128,9 +128,15 @@ def _judge(gate: Gate, result: Mapping[str, Any], confidence: float) -> dict[str
         "confidence": confidence,
         "message": (
             f"{subject}: {100 * observed:.1f} %, {end} end of the {100 * confidence:g} % interval "
-            f"{100 * decides:.1f} %, required {gate.sign} {100 * gate.bound:g} %"
+            f"{_beside(decides, gate.bound)} %, required {gate.sign} {100 * gate.bound:g} %"
         ),
     }
+
+
+def _beside(value: float, bound: float) -> str:
+    """Returns a fraction in per cent, with as many decimals as tell it from the bound (up to six)."""
+    texts = [f"{100 * value:.{digits}f}" for digits in range(1, 7)]
+    return next((text for text in texts if abs(float(text) - 100 * bound) > 1e-9), texts[0])
 
 
 def _unknown(gate: Gate, result: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fairat_tf import attacks
+from fairat_tf.attacks.search import Search
 from fairat_tf.evaluation.attacking import SUITE, to_float
 from fairat_tf.evaluation.probes import input_gradients
 
@@ -23,22 +25,25 @@ def passes(attack: str, classes: int) -> tuple[int, int]:
     """Returns (gradient passes, forward passes) of an attack on an example that withstands it.
 
     AutoAttack: APGD-CE and nine targets of APGD-T with 101 gradients, nine of FAB-T with two for each of
-    100 steps, 5000 queries of Square.
+    100 steps, 5000 queries of Square. Other attacks in rounds count their own passes, gradients as two.
     """
     if attack == "clean":
         return 0, 1
     if attack == SUITE:
         targets = min(9, classes - 1)
         return 101 + targets * 101 + 2 * targets * 100, 5000
+    made = attacks.get(attack)()
+    if isinstance(made, Search):
+        return 0, round(made.rounds(classes) * (made.passes(classes) + 1)) + 1
     steps = re.search(r"(\d+)$", attack)
-    return (int(steps[1]) if steps else 1 if attack == "fgsm" else 100), 3
+    return getattr(made, "steps", int(steps[1]) if steps else 100), 2
 
 
 def estimate(
     logits_fn: Any,
     images: np.ndarray,
     labels: np.ndarray,
-    attacks: Sequence[str],
+    names: Sequence[str],
     classes: int,
     batch_size: int,
     budget: float | None = None,
@@ -55,10 +60,10 @@ def estimate(
     begun = time.monotonic()
     step(tf.constant(batch)).numpy()
     forward = (time.monotonic() - begun) / len(batch)
-    cost = {name: np.dot(passes(name, classes), (gradient, forward)) for name in attacks}
+    cost = {name: np.dot(passes(name, classes), (gradient, forward)) for name in names}
     seconds = {name: float(each * len(labels)) for name, each in cost.items()}
     plan: dict[str, Any] = {"seconds": seconds, "budget": budget}
-    if budget is not None and SUITE in attacks:
+    if budget is not None and SUITE in names:
         left = max(budget - sum(value for name, value in seconds.items() if name != SUITE), 0.0)
         plan["autoattack_examples"] = int(min(left / cost[SUITE], len(labels)))
     return plan

@@ -21,6 +21,7 @@ from fairat_tf.evaluation import graph_scan
 from fairat_tf.evaluation.attacking import SUITE, Bench, Outcome, to_float
 from fairat_tf.evaluation.checks import FAIL, PASS, WARN, Check, Finding, excess
 
+NO_GRADIENT = -1.0
 _WHOLE = {"warn": (2, 0.01), "fail": (4, 0.03)}
 _CLASS = {"warn": (2, 0.03), "fail": (3, 0.10)}
 _STRONGER_WHOLE = {"warn": (2, 0.02), "fail": (5, 0.06)}
@@ -67,13 +68,13 @@ class Sample:
 
     @functools.cached_property
     def gradients(self) -> tuple[np.ndarray, np.ndarray]:
-        """(logits [n, K], largest absolute input gradient of the cross-entropy [n]; NaN: there is none)."""
+        """(logits [n, K], largest absolute input gradient of the loss [n]); see `input_gradients`."""
         return input_gradients(self.bench.logits_fn, self.images, self.labels, self.bench.batch_size)
 
     @functools.cached_property
     def has_gradients(self) -> bool:
         """Whether the model can be differentiated at all."""
-        return not np.isnan(self.gradients[1]).any()
+        return not (self.gradients[1] == NO_GRADIENT).any()
 
     def correct_under(self, epsilon: float, norm: str, **options: Any) -> np.ndarray:
         """Returns bool [n]: right after PGD on the cross-entropy and on the margin with `options`."""
@@ -85,8 +86,8 @@ class Sample:
     def attacked(self, name: str, epsilon: float, norm: str, **options: Any) -> np.ndarray:
         """Returns bool [n]: right after the named attack, whether or not it was right before."""
         attack = attacks.get(name)(epsilon=epsilon, norm=norm, keep_best=True, **options)
-        label = f"check {name}{options.get('steps', '')} at {epsilon:.3g}"
-        outcome = self.bench.run(label, attack, np.arange(len(self.labels)))
+        label = f"check {name} at {epsilon:.3g}"  # more steps or restarts begin where fewer do
+        outcome = self.bench.run(label, attack, np.arange(len(self.labels)), epsilon)
         return outcome.correct
 
     def evaluated(self, names: Sequence[str] | None = None) -> np.ndarray:
@@ -111,7 +112,11 @@ class Sample:
 def input_gradients(
     logits_fn: Any, images: np.ndarray, labels: np.ndarray, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (logits [n, K], largest absolute gradient of the cross-entropy by pixel [n]; NaN: none)."""
+    """Returns (logits [n, K], largest absolute gradient of the cross-entropy by pixel [n]).
+
+    `NO_GRADIENT` stands where the model cannot be differentiated, NaN or infinity where its gradient holds
+    some.
+    """
 
     @tf.function(autograph=False)
     def step(points: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -121,7 +126,7 @@ def input_gradients(
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(target, logits)
         gradient = tape.gradient(loss, points)
         if gradient is None:
-            return logits, tf.fill(tf.shape(target), float("nan"))
+            return logits, tf.fill(tf.shape(target), NO_GRADIENT)
         return logits, tf.reduce_max(tf.abs(gradient), [1, 2, 3])
 
     traced = step.get_concrete_function(
@@ -137,13 +142,15 @@ def input_gradients(
 def differentiable(bench: Bench) -> bool:
     """Whether the model gives an input gradient at all."""
     images, labels = to_float(bench.images[:1]), bench.labels[:1]
-    return not np.isnan(input_gradients(bench.logits_fn, images, labels, 1)[1]).any()
+    return not (input_gradients(bench.logits_fn, images, labels, 1)[1] == NO_GRADIENT).any()
 
 
 def random_output(sample: Sample) -> Finding:
     """Five forward passes over the same images give the same logits (relative difference up to 1e-4)."""
     batch = tf.constant(sample.images[: sample.bench.batch_size])
     passes = [np.asarray(sample.bench.logits_fn(batch)) for _ in range(5)]
+    if not np.isfinite(passes).all():
+        return Finding(FAIL, "the logits hold NaN or infinity on natural images: they are no answer")
     scale = max(float(np.abs(passes[0]).max()), 1e-12)
     change = max(float(np.abs(other - passes[0]).max()) for other in passes[1:]) / scale
     if change > 1e-4:
@@ -160,17 +167,18 @@ def probabilities(sample: Sample) -> Finding:
 
 
 def zero_gradients(sample: Sample) -> Finding:
-    """Examples that are classified rightly have an input gradient of the cross-entropy that is not zero."""
+    """Examples that are classified rightly have an input gradient of the loss that is finite and not zero."""
     if not sample.has_gradients:
         levels = np.full(sample.num_classes, FAIL)
         message = "the model has no input gradient (rounding, integer or lookup operations)"
         return Finding(FAIL, message, levels)
     right = sample.clean.correct
-    zero = right & (sample.gradients[1] == 0)
-    level, classes = sample.judged(zero, right, _ZERO, _ZERO)
-    share = zero.sum() / max(right.sum(), 1)
+    zero, broken = right & (sample.gradients[1] == 0), right & ~np.isfinite(sample.gradients[1])
+    level, classes = sample.judged(zero | broken, right, _ZERO, _ZERO)
+    share, lost = (flags.sum() / max(right.sum(), 1) for flags in (zero, broken))
     message = f"{share:.1%} of the rightly classified examples have an input gradient of exactly 0"
-    return Finding(level, message, classes, float(share))
+    message += f", {lost:.1%} one with NaN or infinity" if lost else ""
+    return Finding(level, message, classes, float(share + lost))
 
 
 def dynamic_model(sample: Sample) -> Finding:
@@ -204,7 +212,7 @@ def iterative_beats_single_step(sample: Sample) -> Finding:
 
 def square_wins(sample: Sample) -> Finding:
     """Square, which sees no gradients, hardly lowers what AutoAttack's gradient attacks left (0.2 points)."""
-    parts = sample.outcomes
+    parts = sample.outcomes if SUITE in sample.outcomes else {}
     before = next((n for n in ("fab-t", "apgd-t", "apgd-ce") if n in parts), None)
     if "square" not in parts or before is None:
         return Finding(None, "not run: needs autoattack among --attacks")

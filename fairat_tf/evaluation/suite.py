@@ -15,8 +15,10 @@ import numpy as np
 
 from fairat_tf import attacks, errors, rng
 from fairat_tf.attacks import cascade_state
-from fairat_tf.evaluation.attacking import SUITE, Bench, Outcome, to_float
+from fairat_tf.evaluation.attacking import SUITE, Bench, Outcome, lost_note, to_float
 from fairat_tf.evaluation.sampling import round_robin
+
+_SUMS = ("seconds", "not_finite")  # of a block; all else is one value for each example
 
 
 def run(bench: Bench, clean: Outcome, deadline: float | None = None) -> list[Outcome]:
@@ -47,7 +49,7 @@ def run(bench: Bench, clean: Outcome, deadline: float | None = None) -> list[Out
 
 def _block(bench: Bench, attack: Any, examples: np.ndarray, name: str) -> dict[str, Any]:
     kept = bench.store.load(name)
-    if kept:
+    if "not_finite" in kept:
         return kept
     begun, parts = time.monotonic(), bench.store.path(f"{name}-parts.npz")
     _drop_damaged(parts)
@@ -64,9 +66,11 @@ def _block(bench: Bench, attack: Any, examples: np.ndarray, name: str) -> dict[s
     adversarial = np.asarray(result.adversarial)
     block: dict[str, Any] = {
         "examples": examples,
-        "predictions": bench.predict(adversarial),
+        "predictions": np.asarray(result.answers, np.int32),
         "seconds": time.monotonic() - begun,
+        "not_finite": sum(result.not_finite.values()),
         "correct": np.asarray(result.robust, bool),
+        **{f"seconds/{part}": spent for part, spent in result.seconds.items()},
         **{
             f"after/{part}": np.asarray(flags, bool)
             for part, flags in result.robust_after.items()
@@ -75,7 +79,7 @@ def _block(bench: Bench, attack: Any, examples: np.ndarray, name: str) -> dict[s
     }
     if bench.keep:
         block["adversarial"] = adversarial
-    differ = int(np.sum((block["predictions"] == labels) != block["correct"]))
+    differ = int(np.sum((bench.predict(adversarial) == labels) != block["correct"]))
     if differ > 0.01 * len(labels) + 1:
         raise errors.Unreliable(
             f"autoattack: {differ} of {len(labels)} images are classified differently when predicted again: "
@@ -115,17 +119,19 @@ def _printer() -> Any:
 
 
 def _joined(blocks: list[dict[str, Any]]) -> dict[str, Any]:
-    joined = {key: np.concatenate([b[key] for b in blocks]) for key in blocks[0] if key != "seconds"}
+    sums = {key: sum(float(b[key]) for b in blocks) for key in blocks[0] if key.startswith(_SUMS)}
+    joined = {key: np.concatenate([b[key] for b in blocks]) for key in blocks[0] if key not in sums}
     order = np.argsort(joined["examples"])
-    joined = {key: value[order] for key, value in joined.items()}
-    return joined | {"seconds": sum(float(b["seconds"]) for b in blocks)}
+    return {key: value[order] for key, value in joined.items()} | sums
 
 
 def _outcomes(block: dict[str, Any], bench: Bench, note: str) -> list[Outcome]:
     examples, seconds = block["examples"], float(block["seconds"])
     parts = {key.split("/")[1]: value for key, value in block.items() if key.startswith("after/")}
-    joint = Outcome(
-        SUITE, examples, block["correct"], block["predictions"], seconds, block.get("adversarial"), note
-    )
-    inner = (Outcome(name, examples, flags, None, seconds, None, note) for name, flags in parts.items())
-    return [*inner, joint]
+    inner = [
+        Outcome(name, examples, flags, None, float(block[f"seconds/{name}"]), None, note)
+        for name, flags in parts.items()
+    ]
+    note = "; ".join(filter(None, (note, lost_note(int(block["not_finite"])))))
+    kept = block.get("adversarial")
+    return [*inner, Outcome(SUITE, examples, block["correct"], block["predictions"], seconds, kept, note)]

@@ -123,8 +123,9 @@ def _attack(
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> list[list[int]]:
-    """Returns the counts [K][K]: true class by the class it is taken for."""
-    cells = np.asarray(labels, np.int64) * num_classes + np.asarray(predictions, np.int64)
+    """Returns the counts [K][K]: true class by the class it is taken for (-1, no answer, is in none)."""
+    labels, predictions = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
+    cells = (labels * num_classes + predictions)[predictions >= 0]
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).tolist()
 
 

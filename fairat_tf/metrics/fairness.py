@@ -68,7 +68,8 @@ def spread(accuracy: Any) -> dict[str, float]:
 def rho(average: float, worst: float, base_average: float, base_worst: float) -> float:
     """Returns rho = (W - W_b) / W_b + (A - A_b) / A_b, the trade-off against a baseline (WAT, DAFA).
 
-    Above 0: the worst class gained relatively more than the average lost. NaN if the baseline has a zero.
+    It adds the relative changes up: above 0 the one gained relatively more than the other lost (or both
+    gained), whichever of them it was. NaN if the baseline has a zero.
     """
     if base_average <= 0 or base_worst <= 0:
         return math.nan
@@ -97,9 +98,10 @@ def fairness(
     statistic includes. All intervals are of 95 %.
 
     `worst_class` also holds its bootstrap: the bias of the observed minimum (negative: chance makes it
-    look worse than it is), the estimate freed of it, and the percentile interval. The last is shown
-    because it is customary; where several classes are about equally weak it misses the true value most
-    of the time, since resampling repeats the bias. `ci95` beside it holds whatever the classes are.
+    look worse than it is) with the standard error that the finite number of draws leaves, the estimate
+    freed of the bias, and the percentile interval. The last is shown because it is customary; where several
+    classes are about equally weak it misses the true value most of the time, since resampling repeats the
+    bias. `ci95` beside it holds whatever the classes are.
     """
     right, total = class_counts(correct, labels, num_classes)
     return from_counts(right, total, seed, baseline)
@@ -146,7 +148,12 @@ def _bootstrap_minimum(right: np.ndarray, total: np.ndarray, seed: int) -> dict[
     draws = intervals.bootstrap_counts(right, total, lambda a: a.min(axis=1), seed=seed)
     bias = float(draws.mean() - observed)
     corrected = min(max(observed - bias, 0.0), 1.0)
-    return {"ci95": list(intervals.percentile(draws)), "bias": bias, "corrected": corrected}
+    return {
+        "ci95": list(intervals.percentile(draws)),
+        "bias": bias,
+        "bias_error": float(draws.std() / math.sqrt(len(draws))),
+        "corrected": corrected,
+    }
 
 
 def _per_class(right: np.ndarray, total: np.ndarray, accuracy: np.ndarray) -> list[dict[str, Any]]:

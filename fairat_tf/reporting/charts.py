@@ -10,6 +10,9 @@ and dark both work). Nothing is interactive and nothing is loaded.
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
+
+from fairat_tf.reporting import wording
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 9.0, 3.0, 6.0, 14.0
 
@@ -30,6 +33,35 @@ def bar(value: float, interval: Sequence[float], kind: str, mark: float | None =
         f'<line class="whisker" x1="{low:.2f}%" x2="{low:.2f}%" y1="25%" y2="75%"/>'
         f'<line class="whisker" x1="{high:.2f}%" x2="{high:.2f}%" y1="25%" y2="75%"/></svg>'
     )
+
+
+def pair(
+    natural: Mapping[str, Any],
+    robust: Mapping[str, Any],
+    worst: bool,
+    mark: float | None = None,
+    alone: bool = False,
+) -> str:
+    """Returns the bars of a class or group, without an attack and under it; `alone`: no attack was run."""
+    bars = [] if alone else [(natural, "clean", None)]
+    bars.append((robust, "worst" if worst else "robust", mark))
+    return "".join(
+        f"{bar(row['accuracy'], row['ci95'], kind, line)}"
+        f'<span class="value">{wording.percent(row["accuracy"])}</span>'
+        for row, kind, line in bars
+    )
+
+
+def pair_legend(attack: str, what: str) -> str:
+    """Returns the legend of `pair`s; `what`: "class" or "group"."""
+    keys = [("robust", f"under {attack}"), ("worst", f"the worst {what} under it")]
+    if attack == "clean":
+        keys = [("robust", "without an attack"), ("worst", f"the worst {what}")]
+    else:
+        keys.insert(0, ("clean", "without an attack"))
+    shown = "".join(f'<span><i class="key {kind}"></i>{escape(text)}</span>' for kind, text in keys)
+    dashed = "; dashed: the average" if what == "class" else ""
+    return f'<p class="legend">{shown}<span>whiskers: 95 % intervals{dashed}</span></p>'
 
 
 def lines(
@@ -123,7 +155,9 @@ def _whisker(frame: _Frame, band: tuple[float, float, float], place: int) -> str
 
 def _legend(series: Mapping[str, Points]) -> str:
     return "".join(
-        f'<span><i class="key s{place % 6}"></i>{escape(name)}</span>' for place, name in enumerate(series)
+        f'<span><svg class="key" aria-hidden="true"><line class="s{place % 6}" x1="0" x2="100%" y1="50%" '
+        f'y2="50%"/></svg>{escape(name)}</span>'
+        for place, name in enumerate(series)
     )
 
 

@@ -22,7 +22,7 @@ _LABELS = {
     "gap": "gap",
     "nsd": "NSD",
 }
-_COLUMNS = ("attack", "model", "quantity", "value", "ci95_low", "ci95_high", "p_holm")
+_COLUMNS = ("attack", "model", "quantity", "value", "ci95_low", "ci95_high", "p_holm", "t95_low", "t95_high")
 
 
 def write(found: Mapping[str, Any], directory: str | Path) -> list[Path]:
@@ -57,9 +57,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += ["", f"## {attack} ({block['examples']} examples)", ""]
         lines += ["| model | " + " | ".join(_LABELS.values()) + " |", "|---|" + "---|" * len(_LABELS)]
         for name, row in block["models"].items():
-            lines.append(f"| {_cell(name)} | " + " | ".join(_figure(row[key]) for key in _LABELS) + " |")
+            lines.append(f"| {files.cell(name)} | " + " | ".join(_figure(row[key]) for key in _LABELS) + " |")
         for name, row in block["differences"].items():
-            title = f"{_cell(name)} minus {_cell(found['reference'])}, in points (rho {_rho(row['rho'])}):"
+            pair = f"{files.cell(name)} minus {files.cell(found['reference'])}"
+            title = f"{pair}, in points (rho {_rho(row['rho'])}):"
             lines += ["", title, "", *_differences(row)]
     return "\n".join(lines) + "\n"
 
@@ -73,11 +74,12 @@ def _differences(row: Mapping[str, Any]) -> list[str]:
         "|---|---|---|" + ("---|" if seeds else "---|---|"),
     ]
     for key, label in _LABELS.items():
-        lines.append(f"| **{label}** | {_points(row[key])} | {_range(row[key]['t95']) if seeds else '|'} |")
+        runs = _range(row[key].get("t95")) if seeds else "|"
+        lines.append(f"| **{label}** | {_points(row[key])} | {runs} |")
     for label, own in row["per_class"].items():
         counts = f"{own['better']} / {own['worse']}" if "better" in own else ""
-        p = f"{own['p_holm']:.3g}" if "p_holm" in own else ""
-        lines.append(f"| {_cell(label)} | {_points(own)} | " + ("|" if seeds else f"{counts} | {p} |"))
+        last = f"{_range(own['t95'])} |" if seeds else f"{counts} | {_p(own)} |"
+        lines.append(f"| {files.cell(label)} | {_points(own)} | {last}")
     return lines
 
 
@@ -89,15 +91,18 @@ def table(found: Mapping[str, Any]) -> str:
     for attack, block in found["attacks"].items():
         for name, row in block["models"].items():
             for key in _LABELS:
-                writer.writerow((attack, name, key, row[key]["value"], *row[key]["ci95"], ""))
+                writer.writerow((attack, name, key, row[key]["value"], *row[key]["ci95"], "", "", ""))
         for name, row in block["differences"].items():
             for key in _LABELS:
-                quantity = f"{key} - {found['reference']}"
-                writer.writerow((attack, name, quantity, row[key]["value"], *row[key]["ci95"], ""))
+                writer.writerow((attack, name, f"{key} - {found['reference']}", *_numbers(row[key])))
             for label, own in row["per_class"].items():
-                quantity = f"{label} - {found['reference']}"
-                writer.writerow((attack, name, quantity, own["value"], *own["ci95"], own.get("p_holm", "")))
+                quantity = f"class {label} - {found['reference']}"
+                writer.writerow((attack, name, quantity, *_numbers(own)))
     return text.getvalue()
+
+
+def _numbers(own: Mapping[str, Any]) -> tuple[Any, ...]:
+    return own["value"], *own["ci95"], own.get("p_holm", ""), *own.get("t95", ("", ""))
 
 
 def html(found: Mapping[str, Any]) -> str:
@@ -111,55 +116,66 @@ def html(found: Mapping[str, Any]) -> str:
 def _section(found: Mapping[str, Any], attack: str, block: Mapping[str, Any]) -> str:
     parts = [f"<h2>{escape(attack)}</h2>"]
     for key, label in _LABELS.items():
+        values = {name: row[key] for name, row in block["models"].items()}
+        whole = max([1.0, *(own["ci95"][1] for own in values.values() if own["value"] is not None)])
+        scale = f"; the whole length is {100 * whole:.0f} %" if whole > 1 else ""
         kind = "worst" if key == "worst_class" else "robust"
-        rows = "".join(
-            f'<div class="row"><span class="name single">{escape(name)}</span>'
-            f"{charts.bar(row[key]['value'], row[key]['ci95'], kind)}"
-            f'<span class="value">{100 * row[key]["value"]:.1f}</span></div>'
-            for name, row in block["models"].items()
-        )
-        parts.append(f"<h3>{label}, in %</h3>{rows}")
+        rows = "".join(_bar(name, own, kind, whole) for name, own in values.items())
+        parts.append(f"<h3>{label}, in %{scale}</h3>{rows}")
     for name, row in block["differences"].items():
-        head = "<tr><th>class</th><th>points</th><th>95 % interval</th><th>p (Holm)</th></tr>"
-        cells = "".join(
-            _row(label, own)
-            for label, own in {**{v: row[k] for k, v in _LABELS.items()}, **row["per_class"]}.items()
-        )
+        seeds = "t95" in row["average"]
+        last = "t over seeds, 95 %" if seeds else "p (McNemar, Holm)"
+        head = f"<tr><th></th><th>points</th><th>95 % interval</th><th>{last}</th></tr>"
+        lines = [(label, row[key]) for key, label in _LABELS.items()] + list(row["per_class"].items())
+        cells = "".join(_row(label, own) for label, own in lines)
         parts.append(
             f"<h3>{escape(name)} minus {escape(found['reference'])}</h3>"
             f'<div class="wide"><table>{head}{cells}</table></div>'
+            "<p class='soft small'>Bold: beyond chance at 5 %, for the classes all at once.</p>"
         )
     return "".join(parts)
 
 
-def _row(label: str, own: Mapping[str, Any]) -> str:
-    low, high = own["ci95"]
-    beyond_chance = own["p_holm"] < 0.05 if "p_holm" in own else high < 0 or low > 0
-    clear = ' class="low"' if beyond_chance else ""
-    p = f"{own['p_holm']:.3g}" if "p_holm" in own else ""
+def _bar(name: str, own: Mapping[str, Any], kind: str, whole: float) -> str:
+    if own["value"] is None:
+        bar, value = '<span class="soft">undefined: nothing is right</span>', ""
+    else:
+        bar = charts.bar(own["value"] / whole, [end / whole for end in own["ci95"]], kind)
+        value = f"{100 * own['value']:.1f}"
     return (
-        f"<tr><th>{escape(label)}</th><td{clear}>{100 * own['value']:+.1f}</td>"
-        f"<td>{100 * low:+.1f} to {100 * high:+.1f}</td><td>{p}</td></tr>"
+        f'<div class="row"><span class="name single">{escape(name)}</span>{bar}'
+        f'<span class="value">{value}</span></div>'
     )
 
 
+def _row(label: str, own: Mapping[str, Any]) -> str:
+    clear = ' class="clear"' if own["beyond_chance"] else ""
+    last = _range(own["t95"]) if "t95" in own else _p(own)
+    difference, interval = _points(own).split(" | ")
+    return f"<tr><th>{escape(label)}</th><td{clear}>{difference}</td><td>{interval}</td><td>{last}</td></tr>"
+
+
+def _p(own: Mapping[str, Any]) -> str:
+    return f"{own['p_holm']:.3g}" if "p_holm" in own else ""
+
+
 def _figure(row: Mapping[str, Any]) -> str:
+    if row["value"] is None:
+        return "–"
     low, high = row["ci95"]
     seeds = f", SD {100 * row['sd_over_seeds']:.1f}" if row["sd_over_seeds"] is not None else ""
     return f"{100 * row['value']:.1f} ({100 * low:.1f} to {100 * high:.1f}{seeds})"
 
 
 def _points(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['value']:+.1f} | {_range(row['ci95'])}"
+    return "– | –" if row["value"] is None else f"{100 * row['value']:+.1f} | {_range(row['ci95'])}"
 
 
-def _range(bounds: Sequence[float]) -> str:
+def _range(bounds: Sequence[float] | None) -> str:
+    if bounds is None:
+        return "–"
     return f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}"
 
 
 def _rho(value: float | None) -> str:
     return "–" if value is None or value != value else f"{value:+.3f}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairat_tf.evaluation.summary import strongest
+from fairat_tf.units import pixels
 
 WIDTH = 80
 _NAME, _COLUMN = 14, 10
@@ -24,7 +25,7 @@ def _head(result: Mapping[str, Any]) -> list[str]:
     name = f"{data.get('name') or 'data'} {data.get('split') or ''}".strip()
     text = (
         f"{name}: {data['examples']} examples, {len(data['class_names'])} classes; "
-        f"{threat['norm']}, epsilon {threat['epsilon']:.4f} ({threat['epsilon'] * 255:.3g}/255)"
+        f"{threat['norm']}, epsilon {pixels(threat['epsilon'])}"
     )
     return [*textwrap.wrap(text, WIDTH), "accuracy in %, by true class; < marks the worst class of a column"]
 
@@ -67,7 +68,7 @@ def _summary(result: Mapping[str, Any]) -> list[str]:
         worst = attack["worst_class"]
         lines.append(
             f"  {_cut(name, 10):<11}average {_range(attack['ci95'])}   "
-            f"worst class {_range(worst['ci95'])} ({_cut(worst['name'], 20)})"
+            f"worst class {_range(worst['ci95'])} ({_cut(worst['name'], 13)})"
         )
         if attack.get("note"):
             lines += _wrapped(f"({attack['note']})", 13)
@@ -84,7 +85,7 @@ def _groups(result: Mapping[str, Any]) -> list[str]:
     lines = ["", f"by {_cut(found['by'], 40)}, under {name}: accuracy, 95 % interval, examples"]
     for group, row in found["attacks"][name]["per_group"].items():
         value = "-" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f}"
-        few = "  (few)" if group in found["small"] else ""
+        few = "  (few)" if row["total"] < found["few"] else ""
         lines.append(f"  {_cut(group, 24):<25}{value:>6}  {_range(row['ci95'])}  {row['total']:>7}{few}")
     gap = found["attacks"][name]["disparity"]
     return [*lines, f"  best minus worst group   {100 * gap['value']:>6.1f}  {_range(gap['ci95'])}"]

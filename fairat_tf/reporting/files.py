@@ -31,7 +31,7 @@ _PACKED = "packed"  # in a packed result: name -> base64 of the zlib-compressed 
 
 
 def write(result: Mapping[str, Any], directory: str | Path) -> list[Path]:
-    """Writes the files into `directory` (made if missing); returns their paths.
+    """Writes the files into `directory` (made if missing), the JSON last; returns their paths.
 
     Raises:
       StorageError: the directory cannot be written.
@@ -41,13 +41,13 @@ def write(result: Mapping[str, Any], directory: str | Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / RESULT, folder / TABLE, folder / EXAMPLES]
         text = json.dumps(finite(without_arrays(result)), indent=1, allow_nan=False)
-        replace(paths[0], text.encode())
-        _write_table(_COLUMNS, rows(result), paths[1])
         _write_examples(result, paths[2])
+        _write_table(_COLUMNS, rows(result), paths[1])
         (folder / GROUPS).unlink(missing_ok=True)
         if result.get("groups"):
             paths.append(folder / GROUPS)
             _write_table(("attack", result["groups"]["by"], *_COLUMNS[1:]), group_rows(result), paths[3])
+        replace(paths[0], text.encode())
     except OSError as error:
         raise errors.StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
     return paths
@@ -57,7 +57,7 @@ def read(directory: str | Path, arrays: bool = False) -> dict[str, Any]:
     """Returns a written result; with `arrays` also `per_example`. A path to the JSON itself works, too.
 
     Raises:
-      DataError: there is none, or it has another format.
+      DataError: there is none, it has another format, or its arrays are of another evaluation.
     """
     path = Path(directory)
     path = path / RESULT if path.is_dir() else path
@@ -71,12 +71,29 @@ def read(directory: str | Path, arrays: bool = False) -> dict[str, Any]:
         elif arrays:
             with np.load(path.parent / EXAMPLES, allow_pickle=False) as stored:
                 result["per_example"] = dict(stored)
+        if arrays:
+            _check_together(result, path)
     except (ValueError, KeyError, TypeError, *errors.DAMAGED) as error:
         if isinstance(error, errors.DataError):
             raise
         message = f"{path} holds no evaluation: {error}; run fairat_tf.evaluate first"
         raise errors.DataError(message) from error
     return result
+
+
+def _check_together(result: Mapping[str, Any], path: Path) -> None:
+    """Checks that the flags are those that the figures were counted from: an interrupted write mixes both."""
+    for name, attack in result["attacks"].items():
+        flags = result["per_example"].get(f"correct/{name}", np.zeros(0))
+        if (np.sum(flags == 1), np.sum(flags >= 0)) != (attack["correct"], attack["total"]):
+            raise errors.DataError(
+                f"{path}: the examples' flags of {name} are those of another evaluation; evaluate again"
+            )
+
+
+def cell(text: str) -> str:
+    """Returns a name as the text of a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def write_packed(result: Mapping[str, Any], path: str | Path) -> None:

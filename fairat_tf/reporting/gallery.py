@@ -57,7 +57,7 @@ def examples(
             data_uri(visible(adversarial[i] - natural[i])),
             data_uri(adversarial[i]),
         )
-        for i in np.flatnonzero(~outcome.correct)
+        for i in np.flatnonzero(~outcome.correct & (outcome.predictions >= 0))
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fairat_tf.evaluation.summary import strongest
 from fairat_tf.reporting import charts, wording
-from fairat_tf.reporting.wording import percent, points, span
+from fairat_tf.reporting.wording import points, span
 
 _MOST_COLUMNS = 12
 
@@ -27,11 +27,7 @@ def groups(result: Mapping[str, Any]) -> str:
         f"Best minus worst group: {100 * gap['value']:.1f} points, {span(gap['ci95'], '')}, under {name}. "
         f"Groups of fewer than {found['few']} images are marked: their intervals are wide."
     )
-    legend = (
-        '<p class="legend"><span><i class="key clean"></i>without an attack</span>'
-        f'<span><i class="key robust"></i>under {escape(name)}</span>'
-        '<span><i class="key worst"></i>the worst group under it</span></p>'
-    )
+    legend = charts.pair_legend(name, "group")
     bars = "".join(_bars(found, name, group) for group in found["sizes"])
     return (
         f"<h2>Accuracy by {escape(found['by'])}</h2><p>{escape(text)}</p>{legend}"
@@ -41,20 +37,16 @@ def groups(result: Mapping[str, Any]) -> str:
 
 def _bars(found: Mapping[str, Any], attack: str, group: str) -> str:
     natural, own = (found["attacks"][a]["per_group"][group] for a in ("clean", attack))
-    few = ", few" if group in found["small"] else ""
+    few = ", few" if own["total"] < found["few"] else ""
     size = f'<br><small class="soft">{own["total"]} images{few}</small>'
     label = f"{escape(wording.group_label(found['by'], group))}{size}"
     if own["accuracy"] is None:
         empty = '<span class="soft">no images</span>'
         return f'<div class="row"><span class="name single">{label}</span>{empty}</div>'
     worst = group == found["attacks"][attack]["worst_group"]["name"]
-    return (
-        f'<div class="row"><span class="name">{label}</span>'
-        f"{charts.bar(natural['accuracy'], natural['ci95'], 'clean')}"
-        f'<span class="value">{percent(natural["accuracy"])}</span>'
-        f"{charts.bar(own['accuracy'], own['ci95'], 'worst' if worst else 'robust')}"
-        f'<span class="value">{percent(own["accuracy"])}</span></div>'
-    )
+    bars = charts.pair(natural, own, worst, alone=attack == "clean")
+    lines = "name single" if attack == "clean" else "name"
+    return f'<div class="row"><span class="{lines}">{label}</span>{bars}</div>'
 
 
 def _table(result: Mapping[str, Any], found: Mapping[str, Any], attack: str) -> str:

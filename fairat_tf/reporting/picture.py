@@ -17,7 +17,8 @@ def classwise_png(results: Mapping[str, Mapping[str, Any]], attacks: Sequence[st
     """Returns a PNG with one panel for each result.
 
     Classes stand from the top in their own order, each with a bar for every attack and a whisker for its 95 %
-    interval; the class that is worst under the last attack has a red bar, and its accuracy is in the title.
+    interval (neither for a class without examples). The class that is worst under the last attack has a red
+    bar, and its accuracy is in the title.
 
     Args:
       results: title -> evaluation result (`reporting.files.read`), all of the same classes.
@@ -52,8 +53,10 @@ def _draw(panel: Any, title: str, result: Mapping[str, Any], attacks: Sequence[s
     for i, attack in enumerate(attacks):
         red = worst if attack == attacks[-1] else None
         values = [result["attacks"][attack]["per_class"][name] for name in classes]
+        known = np.array([value["accuracy"] is not None for value in values])
         shown = np.array([100 * (value["accuracy"] or 0.0) for value in values])
         low, high = np.array([[100 * bound for bound in value["ci95"]] for value in values]).T
+        low, high = np.where(known, low, 0), np.where(known, high, 0)
         panel.barh(
             places + (i - (len(attacks) - 1) / 2) * thickness,
             shown,

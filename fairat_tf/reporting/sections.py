@@ -41,23 +41,23 @@ def tiles(result: Mapping[str, Any]) -> str:
     """The main figures."""
     clean, name = result["attacks"]["clean"], strongest(result)
     attack, spread = result["attacks"][name], result["fairness"][name]
-    bias = spread["worst_class"]["bootstrap"]["bias"]
     worst = attack["worst_class"]
-    rows = [
-        (percent(clean["accuracy"]), f"right without an attack ({bounds(clean['ci95'])})"),
-        (percent(attack["accuracy"]), f"right under {name} ({bounds(attack['ci95'])})"),
+    rows = [(percent(clean["accuracy"]), f"right without an attack ({bounds(clean['ci95'])})")]
+    if name != "clean":
+        rows.append((percent(attack["accuracy"]), f"right under {name} ({bounds(attack['ci95'])})"))
+    rows += [
         (percent(worst["accuracy"]), f"worst class, {worst['name']} ({bounds(worst['ci95'])})"),
         (f"{100 * spread['gap']:.1f}", f"points from worst to best class ({bounds(spread['gap_ci95'])})"),
         (result["verdict"]["status"], "can the attack be believed?"),
     ]
-    if spread.get("rho") is not None:
-        rows.append((f"{spread['rho']:+.3f}", "rho against the baseline (above 0: a fairer trade)"))
+    rho = spread.get("rho")
+    if rho is not None and math.isfinite(rho):
+        rows.append((f"{rho:+.3f}", "rho: relative change of the average plus that of the worst class"))
     cells = "".join(f'<div class="tile"><b>{escape(a)}</b><span>{escape(b)}</span></div>' for a, b in rows)
     note = "In brackets: 95 % intervals."
-    if abs(bias) >= 0.0005:
-        note += (
-            f" By chance alone, the worst class looks about {100 * abs(bias):.1f} points worse than it is."
-        )
+    chance = wording.worse_by_chance(spread["worst_class"]["bootstrap"])
+    if chance:
+        note += f" By chance alone, the worst class looks about {100 * chance:.1f} points worse than it is."
     return f'<div class="tiles">{cells}</div><p class="soft small">{note}</p>'
 
 
@@ -85,7 +85,7 @@ def by_class(result: Mapping[str, Any]) -> str:
     """Bars by class, clean beside robust, with intervals."""
     name = strongest(result)
     clean, robust = result["attacks"]["clean"], result["attacks"][name]
-    parts = []
+    parts, lines = [], "name single" if name == "clean" else "name"
     for label in result["dataset"]["class_names"]:
         own, natural = robust["per_class"][label], clean["per_class"][label]
         if own["accuracy"] is None:
@@ -96,21 +96,9 @@ def by_class(result: Mapping[str, Any]) -> str:
             continue
         worst = label == robust["worst_class"]["name"]
         extra = " <small>(worst)</small>" if worst else ""
-        kind = "worst" if worst else "robust"
-        parts.append(
-            f'<div class="row"><span class="name">{escape(label)}{extra}</span>'
-            f"{charts.bar(natural['accuracy'], natural['ci95'], 'clean')}"
-            f'<span class="value">{percent(natural["accuracy"])}</span>'
-            f"{charts.bar(own['accuracy'], own['ci95'], kind, robust['accuracy'])}"
-            f'<span class="value">{percent(own["accuracy"])}</span></div>'
-        )
-    legend = (
-        '<p class="legend"><span><i class="key clean"></i>without an attack</span>'
-        f'<span><i class="key robust"></i>under {escape(name)}</span>'
-        '<span><i class="key worst"></i>the worst class under it</span>'
-        "<span>whiskers: 95 % intervals; dashed: average under attack</span></p>"
-    )
-    return f"<h2>Accuracy by class</h2>{legend}{''.join(parts)}"
+        bars = charts.pair(natural, own, worst, robust["accuracy"], alone=name == "clean")
+        parts.append(f'<div class="row"><span class="{lines}">{escape(label)}{extra}</span>{bars}</div>')
+    return f"<h2>Accuracy by class</h2>{charts.pair_legend(name, 'class')}{''.join(parts)}"
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -265,7 +253,7 @@ def _series(
 ) -> dict[str, list[tuple[float, float]]]:
     series: dict[str, list[tuple[float, float]]] = {}
     for place, row in enumerate(rows):
-        epoch = float(row.get("epoch", place))
+        epoch = float(row.get("epoch", place)) + 1
         for key, value in row.items():
             usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if usable and key.endswith(endings):
@@ -298,7 +286,7 @@ def threat_model(result: Mapping[str, Any]) -> str:
     threat, data, model = result["threat_model"], result["dataset"], result["model"]
     rows = {
         "may change": wording.allowed(threat["norm"], threat["epsilon"]),
-        "knows": "the model and its gradients (white box)",
+        "knows": wording.knows(result["attacks"]),
         "counts as robust": "right on the natural image and on the adversarial one",
         "attacks": ", ".join(f"{n} ({a['seconds']:.0f} s)" for n, a in result["attacks"].items()),
         "data": f"{data.get('name')} {data.get('split') or ''}, {data['examples']} examples",

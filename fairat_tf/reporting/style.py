@@ -3,10 +3,10 @@
 CSS = """
 :root { color-scheme: light dark; --paper:#fff; --ink:#1b1f24; --soft:#59636e; --line:#d5dae0; --card:#f5f7f9;
   --clean:#9db7d5; --robust:#2563a8; --worst:#b4400f; --good:#1a7f37; --warn:#8a5a00; --bad:#b42318;
-  --s0:#2563a8; --s1:#b4400f; --s2:#2f7d4f; --s3:#7a4fb0; --s4:#8a6d00; --s5:#5b6570; }
+  --s0:#0072b2; --s1:#d55e00; --s2:#009e73; --s3:#b0578d; --s4:#b07800; --s5:#5b6570; }
 @media (prefers-color-scheme: dark) { :root { --paper:#12161b; --ink:#e8ebee; --soft:#a3adb8; --line:#353c45;
   --card:#1b2128; --clean:#47627f; --robust:#6aaaf0; --worst:#f2935c; --good:#5fc97b; --warn:#e2b04a;
-  --bad:#ff8a80; --s0:#6aaaf0; --s1:#f2935c; --s2:#6fcf97; --s3:#bb9af7; --s4:#e0c25a; --s5:#a3adb8; } }
+  --bad:#ff8a80; --s0:#56b4e9; --s1:#f2935c; --s2:#2fc79b; --s3:#d890ba; --s4:#f0c04a; --s5:#a3adb8; } }
 * { box-sizing:border-box }
 body { margin:0 auto; padding:1.5rem 1rem 4rem; max-width:60rem; background:var(--paper); color:var(--ink);
   font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif }
@@ -36,11 +36,12 @@ svg .tick { fill:var(--soft); font-size:11px } svg.lines { width:100%; height:17
 svg line.s0,svg circle.s0{stroke:var(--s0)} svg line.s1,svg circle.s1{stroke:var(--s1)}
 svg line.s2,svg circle.s2{stroke:var(--s2)} svg line.s3,svg circle.s3{stroke:var(--s3)}
 svg line.s4,svg circle.s4{stroke:var(--s4)} svg line.s5,svg circle.s5{stroke:var(--s5)}
+svg line.s1,svg line.s3,svg line.s5 { stroke-dasharray:5 4 } svg line.thin { stroke-dasharray:none }
 svg line[class^=s] { stroke-width:2 } svg line.thin { stroke-width:1 } svg circle { fill:var(--paper);
   stroke-width:2 }
-.key { display:inline-block; width:1.4rem; height:.25rem; vertical-align:middle; margin-right:.35rem }
-i.s0{background:var(--s0)} i.s1{background:var(--s1)} i.s2{background:var(--s2)} i.s3{background:var(--s3)}
-i.s4{background:var(--s4)} i.s5{background:var(--s5)} i.clean{background:var(--clean);height:.7rem}
+.key { display:inline-block; width:1.8rem; height:.25rem; overflow:visible;
+  vertical-align:middle; margin-right:.35rem }
+i.clean{background:var(--clean);height:.7rem}
 i.robust{background:var(--robust);height:.7rem} i.worst{background:var(--worst);height:.7rem}
 figure { margin:.6rem 0 } .legend { display:flex; flex-wrap:wrap; gap:.3rem 1.2rem; font-size:.85rem;
   color:var(--soft) }
@@ -51,7 +52,7 @@ th:first-child, td:first-child, .text td, .text th { text-align:left }
 td { white-space:nowrap } .text td { white-space:normal }
 .groups thead th { min-width:5.5rem; max-width:9rem; overflow-wrap:anywhere }
 tr.total td, tr.total th { border-top:2px solid var(--line); font-weight:600 } td.low { color:var(--worst);
-  font-weight:700 }
+  font-weight:700 } td.clear { font-weight:700 }
 .text td { overflow-wrap:anywhere; min-width:4.5rem }
 .heat td, .heat th { padding:.2rem .3rem; text-align:center; border:1px solid var(--paper); font-size:.8rem }
 .heat th { font-weight:400; color:var(--soft); border:0; max-width:6rem; overflow:hidden;

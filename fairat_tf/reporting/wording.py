@@ -3,13 +3,14 @@
 wording.summary(result)     # ["Under attack ...", "The least protected class is cat ..."]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fairat_tf.evaluation.summary import strongest
 from fairat_tf.metrics import intervals
+from fairat_tf.units import pixels
 
 VERDICTS = {
     "reliable": "No check found a sign that the attack failed. That is evidence, not proof, of robustness.",
@@ -17,6 +18,9 @@ VERDICTS = {
     "unreliable": "The attack failed in a known way: the figures overstate the robustness and prove nothing.",
     "not checked": "The checks were not run.",
 }
+BLIND = {"square", "noise"}
+"""Attacks that ask for no gradient."""
+NO_ATTACK = "No attack was run: nothing here says how robust the model is."
 
 
 def percent(value: float | None) -> str:
@@ -42,10 +46,25 @@ def bounds(interval: Sequence[float], between: str = " to ") -> str:
 def allowed(norm: str, epsilon: float) -> str:
     """Returns what the adversary may do to an image."""
     if norm == "linf":
-        return (
-            f"every pixel value by at most {epsilon * 255:.3g}/255 ({100 * epsilon:.2g} % of the range; linf)"
-        )
+        share = f"{100 * epsilon:.2g}" if epsilon < 0.1 else f"{100 * epsilon:.0f}"
+        return f"every pixel value by at most {pixels(epsilon)} ({share} % of the range; linf)"
     return f"the image by at most {epsilon:.4g} in Euclidean length, pixel values in [0, 1] (l2)"
+
+
+def knows(attacks: Iterable[str]) -> str:
+    """Returns what the adversary of these attacks knows of the model."""
+    names = {name for name in attacks if name != "clean"}
+    if not names:
+        return "nothing: no attack was run"
+    if names <= BLIND:
+        return "the model's answers alone (black box)"
+    return "the model and its gradients (white box)"
+
+
+def worse_by_chance(bootstrap: Mapping[str, Any]) -> float:
+    """Returns by how much chance lowers the worst class as it is seen; 0 where the bootstrap cannot tell."""
+    lowered = -bootstrap["bias"]
+    return lowered if lowered > max(0.0005, 3 * bootstrap.get("bias_error", 0.0)) else 0.0
 
 
 def summary(result: Mapping[str, Any]) -> list[str]:
@@ -53,24 +72,41 @@ def summary(result: Mapping[str, Any]) -> list[str]:
     name = strongest(result)
     attack = result["attacks"][name]
     status = result["verdict"]["status"]
-    sentences = []
-    if status in ("unreliable", "suspicious"):
-        sentences.append(VERDICTS[status])
-    sentences.append(
-        f"Of 100 images, the model gets {_round(result['attacks']['clean']['accuracy'])} right as they are, "
-        "and "
-        f"{_round(attack['accuracy'])} when every image may be changed a little to deceive it ({name})."
-    )
-    sentences.append(_worst_and_best(attack["worst_class"], result["fairness"][name]["best_class"]))
+    sentences = [VERDICTS[status]] if status in ("unreliable", "suspicious") else []
+    sentences += [_average(result, name)] if name != "clean" else [NO_ATTACK, _clean_average(result)]
+    sentences.append(_worst_and_best(attack["worst_class"], result["fairness"][name]["best_class"], name))
     return [*sentences, _who(clearly_below(attack), "class"), *_of_groups(result, name)]
 
 
-def _worst_and_best(worst: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    right = f"{_round(worst['accuracy'])} of 100 staying right ({span(worst['ci95'])})"
-    if worst["accuracy"] == best["accuracy"]:
-        return f"All classes are protected alike, with {right}."
+def _average(result: Mapping[str, Any], name: str) -> str:
+    clean, attack = result["attacks"]["clean"], result["attacks"][name]
+    part = (
+        f"; {name} reached {attack['total']} of the {clean['total']} images, its figures are of those alone"
+    )
+    part = part if attack["total"] < clean["total"] else ""
     return (
-        f"The least protected class is {worst['name']}, with {right}; the best protected is {best['name']} "
+        f"Of 100 images, the model gets {_round(clean['accuracy'])} right as they are, and "
+        f"{_round(attack['accuracy'])} when every image may be changed a little to deceive it ({name}){part}."
+    )
+
+
+def _clean_average(result: Mapping[str, Any]) -> str:
+    right = _round(result["attacks"]["clean"]["accuracy"])
+    return f"Of 100 images, the model gets {right} right as they are."
+
+
+def _verbs(attack: str) -> tuple[str, str]:
+    """Returns the words for being right, without an attack or under one."""
+    return ("recognised", "being right") if attack == "clean" else ("protected", "staying right")
+
+
+def _worst_and_best(worst: Mapping[str, Any], best: Mapping[str, Any], attack: str) -> str:
+    kept, right = _verbs(attack)
+    share = f"{_round(worst['accuracy'])} of 100 {right} ({span(worst['ci95'])})"
+    if worst["accuracy"] == best["accuracy"]:
+        return f"All classes are {kept} alike, with {share}."
+    return (
+        f"The least {kept} class is {worst['name']}, with {share}; the best {kept} is {best['name']} "
         f"with {_round(best['accuracy'])}."
     )
 
@@ -86,10 +122,10 @@ def _of_groups(result: Mapping[str, Any], attack: str) -> list[str]:
     by, own = result["groups"]["by"], result["groups"]["attacks"][attack]
     worst = own["worst_group"]
     below = clearly_below({"per_class": own["per_group"], "accuracy": result["attacks"][attack]["accuracy"]})
+    kept, right = _verbs(attack)
     return [
-        f"The least protected group is {group_label(by, worst['name'])}, with {_round(worst['accuracy'])} of "
-        f"100 staying right ({span(worst['ci95'])}). "
-        + _who([group_label(by, name) for name in below], "group")
+        f"The least {kept} group is {group_label(by, worst['name'])}, with {_round(worst['accuracy'])} of "
+        f"100 {right} ({span(worst['ci95'])}). " + _who([group_label(by, name) for name in below], "group")
     ]
 
 

@@ -1,6 +1,10 @@
 """Holds: comparisons pair the examples, and only what can be compared is compared."""
 
 import csv
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +90,58 @@ def test_pairs_of_seeds_get_an_interval_over_seeds(tmp_path):
         folders[s] = [_write(tmp_path / f"{kind}{s}", own) for kind, own in (("x", BASE), ("y", worse))]
     arguments = [f"{name}=" + ",".join(folders[s][i] for s in range(3)) for i, name in enumerate(("a", "b"))]
     found = comparing.compare(comparing.load(arguments), draws=100)
+    worst = found["attacks"]["pgd20"]["differences"]["b"]["worst_class"]
     row = found["attacks"]["pgd20"]["differences"]["b"]["average"]
     lost = [-(BASE & (np.arange(300) % 7 == s)).mean() for s in range(3)]
     half = 4.302653 * np.std(lost, ddof=1) / np.sqrt(3)  # quantile of Student's t with 2 degrees of freedom
     assert row["t95"] == pytest.approx([np.mean(lost) - half, np.mean(lost) + half])
+    shown = f"{100 * worst['t95'][0]:+.1f} to {100 * worst['t95'][1]:+.1f}"
     assert "t over seeds" in comparison.markdown(found)
+    for text in (comparison.markdown(found), comparison.html(found)):
+        assert text.count(shown) == 1, text
+    assert str(row["t95"][0]) in comparison.table(found)
+
+
+def test_what_is_beyond_chance_is_judged_by_the_interval_over_seeds(tmp_path):
+    """Every image is lost by one seed of two alone: surely lost examples, unsure for further seeds."""
+    steady, unsteady = BASE & (np.arange(300) % 10 != 0), BASE & (np.arange(300) % 10 > 2)
+    folders = [_write(tmp_path / str(i), own) for i, own in enumerate((BASE, BASE, steady, unsteady))]
+    found = comparing.compare(
+        comparing.load([f"a={folders[0]},{folders[1]}", f"b={folders[2]},{folders[3]}"]), draws=300
+    )
+    row = found["attacks"]["pgd20"]["differences"]["b"]
+    assert row["average"]["ci95"][1] < 0 < row["average"]["t95"][1]
+    assert not row["average"]["beyond_chance"] and 'class="clear"' not in comparison.html(found)
+    assert not any(own["beyond_chance"] for own in row["per_class"].values())
+
+
+def test_a_class_is_marked_only_beyond_the_chance_of_all_classes(pair):
+    found = comparing.compare(comparing.load(pair), draws=300)
+    rows = found["attacks"]["pgd20"]["differences"]["fair"]["per_class"]
+    assert {name: own["beyond_chance"] for name, own in rows.items()} == {
+        "a|b": False, "<i>c</i>": True, "d": False
+    }  # fmt: skip
+    assert '<th>&lt;i&gt;c&lt;/i&gt;</th><td class="clear">+30.0</td>' in comparison.html(found)
+
+
+def test_a_model_that_gets_nothing_right_has_no_nsd(tmp_path):
+    folders = [_write(tmp_path / name, own) for name, own in (("x", BASE), ("y", BASE & False))]
+    found = comparing.compare(comparing.load([f"base={folders[0]}", f"none={folders[1]}"]), draws=200)
+    assert found["attacks"]["pgd20"]["models"]["none"]["nsd"]["value"] is None
+    assert "| **NSD** | – | – |" in comparison.markdown(found)
+    assert "undefined: nothing is right" in comparison.html(found)
+    assert "nan" not in comparison.html(found) + comparison.markdown(found).replace("nano", "")
+
+
+def test_bars_longer_than_the_page_are_scaled(tmp_path):
+    """One class of three right: an NSD of 141 %, with an interval that goes further."""
+    only = LABELS == 1
+    folders = [_write(tmp_path / name, own) for name, own in (("x", only), ("y", BASE))]
+    found = comparing.compare(comparing.load([f"only={folders[0]}", f"base={folders[1]}"]), draws=200)
+    text = comparison.html(found)
+    assert "the whole length is" in text
+    lengths = re.findall(r'(?:width|x2)="([\d.]+)%"', text)
+    assert max(map(float, lengths)) <= 100.0
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -113,6 +164,16 @@ def test_seeds_are_joined_by_commas(tmp_path):
     assert found["attacks"]["pgd20"]["models"]["base"]["average"]["sd_over_seeds"] is not None
     assert "p" not in found["attacks"]["pgd20"]["differences"]["fair"]["per_class"]["d"]
     assert any("few" in note for note in found["notes"])
+    assert [note for note in found["notes"] if note.startswith("fair: one training run")]
+
+
+def test_many_seeds_of_one_model_do_not_speak_for_another(tmp_path):
+    seeds = [_write(tmp_path / str(s), np.roll(BASE, s)) for s in range(5)]
+    for names, told in ((seeds[:1], "fair: one training run"), (seeds[:2], "2 seeds are few")):
+        found = comparing.compare(
+            comparing.load([f"base={','.join(seeds)}", f"fair={','.join(names)}"]), draws=100
+        )
+        assert any(note.startswith(told) for note in found["notes"])
 
 
 def test_a_doubted_evaluation_is_named(pair, capsys):
@@ -153,11 +214,8 @@ def test_tables_in_all_forms(pair, tmp_path, capsys):
     out = tmp_path / "out"
     assert compare.run(["compare", *pair, f"--output_dir={out}", "--draws=200"]) == 0
     markdown = (out / "comparison.md").read_text()
-    assert (
-        "| **worst class** | +" in markdown
-        or "| **worst class** | -" in markdown
-        or "| **worst class** | +0.0" in markdown
-    )
+    lowest = [min(own[LABELS == c].mean() for c in range(3)) for own in (BASE, BETTER)]  # noqa: SIM300
+    assert f"| **worst class** | {100 * (lowest[1] - lowest[0]):+.1f} |" in markdown
     assert "a\\|b" in markdown and "&lt;i>c" in markdown
     with open(out / "comparison.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -170,8 +228,25 @@ def test_tables_in_all_forms(pair, tmp_path, capsys):
     assert "fair minus base" in capsys.readouterr().out
 
 
+def test_two_pictures_of_one_name_are_refused(pair, tmp_path, capsys):
+    folders = [argument.partition("=")[2] for argument in pair]
+    same = [f"x={folder}" for folder in folders]
+    assert picture.run(["picture", *same, f"--output={tmp_path / 'p.png'}"]) == errors.UsageError.exit_code
+    assert "two results are called 'x'" in capsys.readouterr().err
+
+
+def test_a_terminal_without_the_characters_ends_no_command(pair, tmp_path):
+    command = [sys.executable, "-m", "fairat_tf.compare", *pair, f"--output_dir={tmp_path / 'c'}"]
+    finished = subprocess.run(
+        [*command, "--draws=100"], env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "c/comparison.html").is_file()
+
+
 def test_command_line_errors(tmp_path):
-    assert compare.run(["compare", str(tmp_path)]) == errors.DataError.exit_code
+    assert compare.run(["compare", str(tmp_path)]) == errors.UsageError.exit_code
+    assert compare.run(["compare", f"a={tmp_path}", f"b={tmp_path}"]) == errors.DataError.exit_code
     assert compare.run(["compare", "--drws=3"]) == errors.UsageError.exit_code
     assert compare.run(["compare", "--help"]) == 0
 
@@ -180,7 +255,7 @@ def test_equal_runs_show_no_difference(tmp_path):
     arguments = [f"one={_write(tmp_path / 'x', BASE)}", f"two={_write(tmp_path / 'y', BASE)}"]
     found = comparing.compare(comparing.load(arguments), draws=200)
     row = found["attacks"]["pgd20"]["differences"]["two"]
-    assert row["worst_class"] == {"value": 0.0, "ci95": [0.0, 0.0]}
+    assert row["worst_class"] == {"value": 0.0, "ci95": [0.0, 0.0], "beyond_chance": False}
     assert "+0.0" in comparison.markdown(found)
 
 

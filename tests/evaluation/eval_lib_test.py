@@ -189,6 +189,9 @@ class _StubSuite:
                 "adversarial": adversarial,
                 "robust": joint,
                 "robust_after": {"apgd-ce": first, "square": joint},
+                "answers": np.argmax(logits_fn(adversarial), axis=1),
+                "not_finite": {"apgd-ce": 0, "square": 0},
+                "seconds": {"apgd-ce": 2.0, "square": 3.0},
             },
         )()
 

@@ -5,7 +5,6 @@ import pytest
 
 from fairat_tf import errors, eval_lib, verify
 from fairat_tf.evaluation import evidence
-from fairat_tf.evaluation.attacking import predictor
 from fairat_tf.reporting import files
 
 
@@ -41,7 +40,7 @@ def _set(place, value):
 
 
 def test_evidence_holds(small, folder):
-    rows = evidence.verify(folder, predictor(small.logits_fn))
+    rows = evidence.verify(folder, small.logits_fn)
     assert [(row["attack"], row["examples"], row["problems"]) for row in rows] == [("fgsm", 80, [])]
     assert rows[0]["largest"] == pytest.approx(8 / 255, abs=1e-6)
     assert verify.run(["verify", str(folder)]) == 0
@@ -65,8 +64,16 @@ def test_tampering_is_found(folder, changed, problem):
 
 
 def test_another_model_is_found(small, folder):
-    other = predictor(lambda images: -small.logits_fn(images))
-    assert any("predictions differ" in text for text in evidence.verify(folder, other)[0]["problems"])
+    for other in (lambda images: -small.logits_fn(images), lambda images: small.logits_fn(images) * np.nan):
+        assert any("predictions differ" in text for text in evidence.verify(folder, other)[0]["problems"])
+
+
+def test_a_class_that_wins_but_for_rounding_stands():
+    logits = np.array(
+        [[1.0, 1.00001, 0.0], [1.0, 1.01, 0.0], [np.nan, 1.0, 0.0], [0.0, 0.0, 3.0]], np.float32
+    )
+    assert evidence._otherwise(logits, np.array([0, 1, -1, 2])) == 0
+    assert evidence._otherwise(logits, np.array([2, 0, 1, -1])) == 4
 
 
 def test_missing_or_pickled_evidence_is_refused(folder, tmp_path):

@@ -140,5 +140,10 @@ def test_unknown_names_are_refused_when_judged():
             _passed(text)
 
 
+def test_the_end_that_decides_is_told_apart_from_the_bound():
+    assert gate._beside(0.2496, 0.25) == "24.96" and gate._beside(0.2401, 0.25) == "24.0"
+    assert gate._beside(0.25, 0.25) == "25.0" and gate._beside(0.07, 0.0704) == "7.0"
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))

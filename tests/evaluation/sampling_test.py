@@ -37,10 +37,24 @@ def test_examples_in_all_are_divided_by_the_classes_present():
 
 @pytest.mark.parametrize(
     ("attack", "gradients", "forward"),
-    [("clean", 0, 1), ("fgsm", 1, 3), ("pgd20", 20, 3), ("autoattack", 101 + 9 * 101 + 1800, 5000)],
+    [
+        ("clean", 0, 1),
+        ("fgsm", 1, 2),
+        ("pgd20", 20, 2),
+        ("cw30", 30, 2),
+        ("autoattack", 101 + 9 * 101 + 1800, 5000),
+        ("noise", 0, 10 * 2 + 1),
+    ],
 )
 def test_passes(attack, gradients, forward):
     assert planning.passes(attack, classes=10) == (gradients, forward)
+
+
+def test_attacks_in_rounds_cost_what_their_rounds_do():
+    """Forward passes, a gradient being two: nine targets of 101 gradients, 5,000 queries."""
+    assert 9 * 202 <= planning.passes("apgd-t", classes=10)[1] <= 9 * 210
+    assert 5000 <= planning.passes("square", classes=10)[1] <= 5100
+    assert planning.passes("apgd-t", classes=3)[1] < planning.passes("apgd-t", classes=10)[1] / 4
 
 
 def test_plan_fits_the_budget(small):

@@ -93,10 +93,43 @@ def test_square_winning_is_noticed(small):
     right = np.ones(80, bool)
     broken = right.copy()
     broken[np.flatnonzero(small.labels == 3)[:4]] = False
-    finding = probes.square_wins(_sample(small, apgd_ce=right, fab_t=right, square=broken))
+    finding = probes.square_wins(_sample(small, apgd_ce=right, fab_t=right, square=broken, autoattack=broken))
     assert finding.outcome == FAIL and finding.classes.tolist() == [PASS, PASS, PASS, FAIL]
-    assert probes.square_wins(_sample(small, fab_t=right, square=right)).level == PASS
+    whole = probes.square_wins(_sample(small, fab_t=right, square=right, autoattack=right))
+    assert whole.level == PASS
     assert probes.square_wins(_sample(small, pgd20=right)).outcome is None
+    alone = _sample(small, apgd_ce=broken, fab_t=right, square=broken)  # each on all examples
+    assert probes.square_wins(alone).outcome is None
+
+
+def _rooted(small, wanted):
+    """The same logits; on images whose mean is one of the wanted the gradient is NaN, by a root at 0."""
+
+    def logits_fn(images):
+        means = tf.reduce_mean(images, [1, 2, 3])
+        near = tf.reduce_any(tf.abs(means[:, None] - tf.constant(wanted, tf.float32)) < 1e-6, 1)
+        zero = tf.sqrt(tf.where(near, means * 0.0, 1.0)) - tf.where(near, 0.0, 1.0)
+        return small.logits_fn(images) + tf.pad(zero[:, None], [[0, 0], [0, 3]])
+
+    return logits_fn
+
+
+def test_one_gradient_of_nan_is_told_and_is_no_missing_gradient(small):
+    mean = (small.images[:1] / np.float32(255)).mean((1, 2, 3))
+    bench = Bench(_rooted(small, mean), small.images, small.labels)
+    right = [Outcome("clean", np.arange(80), np.ones(80, bool), None, 0.0)]
+    sample = probes.Sample(bench, np.arange(80), right, 4)
+    assert np.isnan(sample.gradients[1][0]) and np.isfinite(sample.gradients[1][1:]).all()
+    assert sample.has_gradients
+    finding = probes.zero_gradients(sample)
+    assert finding.outcome == WARN and "1.2% one with NaN" in finding.message
+
+
+def test_logits_of_nan_are_no_repeated_answer(small):
+    bench = Bench(lambda x: small.logits_fn(x) * np.nan, small.images, small.labels)
+    right = [Outcome("clean", np.arange(80), np.ones(80, bool), None, 0.0)]
+    finding = probes.random_output(probes.Sample(bench, np.arange(80), right, 4))
+    assert finding.outcome == FAIL and "NaN" in finding.message
 
 
 def test_black_box_beats_an_attack_that_did_nothing(small):
