@@ -241,6 +241,12 @@ def teacher_logits(config: Config, num_classes: int, image_shape: tuple[int, ...
     return model.logits_fn
 
 
+def teacher_digest(config: Config) -> str:
+    """Returns the SHA-256 of the model that the option `teacher` names; "" where it names none."""
+    path = config.options.get("teacher", "")
+    return str(model_files.load(path).sha256) if path else ""
+
+
 def make_optimizer(config: Config, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Returns SGD by PyTorch's rule with the configuration's schedule."""
     wanted = config.optimization

@@ -15,6 +15,7 @@ Nothing here imports TensorFlow, so that `--help` and a misspelt flag answer at 
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import signal
@@ -33,6 +34,7 @@ from fairat_tf import errors, lookup, quiet
 from fairat_tf.units import parse_duration, parse_fraction
 
 _STORAGE = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT}
+_STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _HELP = {"--help", "-help", "-h", "--helpshort", "-helpshort"}
 _HELP_FULL = {"--helpfull", "-helpfull"}
 
@@ -81,17 +83,22 @@ def DEFINE_duration(  # noqa: N802
 
 @contextlib.contextmanager
 def stop_on_signals(message: str) -> Iterator[None]:
-    """Inside, SIGTERM and Ctrl-C raise `errors.Interrupted(message)`: for work whose state is on disk."""
+    """Inside, SIGTERM, SIGUSR1 and Ctrl-C raise `errors.Interrupted(message)`: where the state is on disk."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise errors.Interrupted(f"{signal.Signals(number).name}: {message}")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in _STOPS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def home_expanded(value: Any) -> Any:
+    """Returns a flag's value; in one that begins with ~ the home directory, as the shell leaves it there."""
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
 
 def number_pair(texts: list[str], name: str) -> tuple[float, float]:
@@ -144,6 +151,7 @@ class Command:
         `CommandError` gives its own code and its message; anything unforeseen a traceback and 1.
         """
         argv = list(sys.argv if argv is None else argv)
+        _accept_any_text()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         asked = set(argv[1 : argv.index("--") if "--" in argv else None])
         if asked & (_HELP | _HELP_FULL):
@@ -206,6 +214,13 @@ class Command:
         if len(shown) > 22:
             return [f"  {shown}", *(f"{'':26}{line}" for line in body)]
         return [f"  {shown:<24}{body[0]}", *(f"{'':26}{line}" for line in body[1:])]
+
+
+def _accept_any_text() -> None:
+    """Lets a terminal that lacks a character show "?" in its place, rather than end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def report(error: Exception) -> int:

@@ -7,6 +7,7 @@ Exit codes: 0 done; 2 wrong usage; 3 data; 4 a gate is missed; 5 the attack cann
 """
 
 import dataclasses
+import itertools
 import shlex
 import sys
 from pathlib import Path
@@ -88,18 +89,21 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     wanted = _request(values)
     from fairat_tf.evaluation import gate, running
     from fairat_tf.reporting import console
+    from fairat_tf.run_directory import RunDirectory
 
     gates = tuple(gate.parse(text) for text in values.gate)
     request = running.Request(**wanted, gates=gates)
+    first = request.output_dir
     with cli.stop_on_signals("the same command goes on from here"):
-        while True:
+        for number in itertools.count(2):
             try:
-                result = running.run(request)
+                with RunDirectory(request.output_dir):
+                    result = running.run(request)
                 break
             except errors.OtherSettings:
                 if values.output_dir:
                     raise
-                request = dataclasses.replace(request, output_dir=_next_directory(request.output_dir))
+                request = dataclasses.replace(request, output_dir=f"{first}-{number}")
     print(console.classwise_table(result))
     print(f"\nreport: {Path(request.output_dir) / 'report.html'}")
     _raise_for(result)
@@ -110,14 +114,14 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
         "model dataset split data_dir download image_size outputs endpoint trust epsilon norm examples "
         "batch_size seed group_by confidence checks budget baseline save_examples progress"
     )
-    chosen = {name: values[name].value for name in names.split()}
+    chosen = {name: cli.home_expanded(values[name].value) for name in names.split()}
     if values.norm == "linf" and values.epsilon > 1.0:
         raise errors.UsageError(
             "epsilon must be in [0, 1] where norm is linf, as pixels are (8/255, not 8); "
             f"got {values.epsilon:g}"
         )
     attacks = tuple(name.strip() for name in values.attacks if name.strip())
-    output_dir = values.output_dir or _default_output(values.model)
+    output_dir = cli.home_expanded(values.output_dir) or _default_output(chosen["model"])
     command = shlex.join(["python", "-m", "fairat_tf.evaluate", *sys.argv[1:]])
     return chosen | {
         "command": command,
@@ -129,16 +133,11 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
 
 def _default_output(model: str) -> str:
     path = Path(model)
-    if (path / "config.json").is_file():
-        return str(path / "evaluation")
+    if (path / "config.json").is_file():  # what training evaluates at its end lies in "evaluation"
+        ended = (path / "MODEL_CARD.md").is_file()
+        return str(path / ("evaluation" if ended else "evaluation-early"))
     file = path.is_file()  # else a folder, or module:function, whose dots are part of the name
     return str(Path("evaluation") / (path.stem if file else path.name.replace(":", ".")))
-
-
-def _next_directory(path: str) -> str:
-    """Returns evaluation-2 for evaluation, evaluation-3 for evaluation-2, and so on."""
-    name, _, number = path.rpartition("-")
-    return f"{name}-{int(number) + 1}" if name and number.isdigit() else f"{path}-2"
 
 
 def _raise_for(result: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ import tensorflow as tf
 def export(network: keras.Model, directory: str | pathlib.Path) -> None:
     """Writes the SavedModel of a network (images [B, H, W, C] -> logits [B, K]) into `directory`.
 
+    It computes as the network does: give one in float32 (`model_files.in_float32`) for what is evaluated.
     The folder appears at once, when it is complete; a SavedModel that is there is replaced.
     """
     target = pathlib.Path(directory)

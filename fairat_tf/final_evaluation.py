@@ -6,6 +6,7 @@ The same examples whatever the seed of the run, so that runs can be compared exa
 """
 
 import functools
+import itertools
 import pathlib
 import shutil
 import time
@@ -21,6 +22,7 @@ from fairat_tf.run_directory import RunDirectory
 from fairat_tf.signals import StopSignals
 
 SEED = 0  # of every run
+_OWN = ".by_training"  # marks a folder whose content may be replaced
 
 
 def attack_names(config: Config) -> tuple[str, ...]:
@@ -58,9 +60,11 @@ def evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, A
 def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> dict[str, Any]:
     """Evaluates the network at `path` on the test examples and writes the result into `folder`.
 
-    Progress of an evaluation of other examples, or of the network before training went on, is dropped.
+    Progress of an evaluation of other examples, or of the network before training went on, is dropped; a
+    folder that `fairat_tf.evaluate` made is moved aside.
     """
     model, state = model_files.load(path), folder / "eval_state"
+    _make_own(folder)
     evaluate = functools.partial(
         eval_lib.evaluate,
         model.logits_fn,
@@ -84,3 +88,13 @@ def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> d
         result = evaluate()
     files.write(result, folder)
     return result
+
+
+def _make_own(folder: pathlib.Path) -> None:
+    """Makes the folder this run's own; what somebody else has there gets the next free name with a number."""
+    own = folder / _OWN
+    if folder.exists() and not own.exists():
+        names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+        folder.rename(next(name for name in names if not name.exists()))
+    folder.mkdir(parents=True, exist_ok=True)
+    own.touch()

@@ -144,10 +144,10 @@ def _from_keras_file(path: Path) -> Model:
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:300]
         raise errors.UsageError(f"{path} cannot be loaded in Keras' safe mode: {reason}") from error
-    return _from_keras_model(_in_float32(model), "keras", _digest([path]))
+    return _from_keras_model(in_float32(model), "keras", _digest([path]))
 
 
-def _in_float32(model: keras.Model) -> keras.Model:
+def in_float32(model: keras.Model) -> keras.Model:
     """Returns the model with float32 layers: robustness is judged in float32 whatever it was trained in."""
     described = json.loads(model.to_json())
     changed = _with_float32(described)

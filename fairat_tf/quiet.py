@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -17,7 +18,7 @@ def stderr() -> Iterator[None]:
     """Inside, the process's standard error goes to a file; it is shown only if an exception passes."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
+    with _file() as file:
         os.dup2(file.fileno(), 2)
         try:
             yield
@@ -30,6 +31,13 @@ def stderr() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _file() -> Any:
+    """Returns a file in memory where the system has that, since a full disk has no room for another."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("stderr"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def import_tensorflow() -> None:

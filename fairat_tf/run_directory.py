@@ -10,9 +10,11 @@ Contents: `config.json`, `data.json` (which training data), `flags.txt` (for --f
 """
 
 import datetime
+import errno
 import fcntl
 import itertools
 import json
+import logging
 import os
 import pathlib
 from typing import Any
@@ -20,6 +22,8 @@ from typing import Any
 from fairat_tf import errors
 from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 def default_path(config: Config) -> str:
@@ -55,7 +59,7 @@ def sync_directory(path: pathlib.Path) -> None:
 
 
 class RunDirectory:
-    """A run's directory, locked against a second process while it is used as a context."""
+    """A run's or an evaluation's directory, locked against a second process while used as a context."""
 
     def __init__(self, path: str):
         self.path = pathlib.Path(path)
@@ -78,8 +82,13 @@ class RunDirectory:
         except BlockingIOError:
             self._lock.close()
             raise errors.StorageError(
-                f"{self.path} is in use by another process; wait for it or choose another --run_dir"
+                f"{self.path} is in use by another process; wait for it or choose another directory"
             ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                self._lock.close()
+                raise errors.StorageError(f"{self.path} cannot be locked: {error.strerror}") from error
+            logging.warning("%s: its file system has no locks; let one process alone use it", self.path)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -106,20 +115,30 @@ class RunDirectory:
                 f"{self.path} holds a run of another configuration ({told}); choose another --run_dir"
             )
 
-    def claim_data(self, train: Split) -> None:
-        """Notes which examples the run is trained on, or checks that they are still the same.
+    def claim_data(self, train: Split, teacher: str = "") -> None:
+        """Notes which examples (and whose answers) the run is trained on, or checks that they are the same.
 
         What is kept for validation, and for a test split that the source lacks, is drawn from them: from
         other examples another part would be drawn, and what was trained on would be tested.
 
+        Args:
+          train: the examples.
+          teacher: SHA-256 of the network that is distilled from; "" where there is none.
+
         Raises:
-          errors.StorageError: they are others.
+          errors.StorageError: they are others, or the teacher is another.
         """
-        path, now = self.path / "data.json", {"train": train.fingerprint(), "examples": len(train)}
+        now: dict[str, Any] = {"train": train.fingerprint(), "examples": len(train)}
         before = data_of(self.path)
         if before is None:
-            self.write(path.name, json.dumps(now) + "\n")
-        elif before != now:
+            self.write("data.json", json.dumps({**now, "teacher": teacher}) + "\n")
+            return
+        if before.pop("teacher") not in ("", teacher):
+            raise errors.StorageError(
+                f"{self.path} was trained with another teacher: the file has changed since; give the one it "
+                "had, or choose another --run_dir"
+            )
+        if before != now:
             raise errors.StorageError(
                 f"{self.path} was trained on other data ({then_and_now(before, train)}): their "
                 "validation part would be another; choose another --run_dir"
@@ -131,10 +150,14 @@ class RunDirectory:
 
 
 def data_of(path: str | pathlib.Path) -> dict[str, Any] | None:
-    """Returns {"train": SHA-256, "examples": number} of what the run at `path` was trained on, if it says."""
+    """Returns what the run at `path` was trained on, if it says.
+
+    {"train": SHA-256, "examples": number, "teacher": SHA-256 or ""}.
+    """
     try:
         found = json.loads((pathlib.Path(path) / "data.json").read_text())
-        return {"train": str(found["train"]), "examples": int(found["examples"])}
+        facts = {"train": str(found["train"]), "examples": int(found["examples"])}
+        return {**facts, "teacher": str(found.get("teacher", ""))}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -24,6 +25,7 @@ from fairat_tf.assembly import Parts
 from fairat_tf.attacks.pgd import loss_and_gradient
 from fairat_tf.config import Config
 from fairat_tf.objectives import losses
+from fairat_tf.units import pixels
 
 _SAMPLE = 32  # examples with which the time is estimated first
 _QUICK = 0.5  # seconds; where the first estimate of a whole batch is below, it is measured
@@ -41,8 +43,8 @@ def recipe(config: Config, parts: Parts) -> str:
         f"{len(parts.dataset.test)} test; {parts.dataset.num_classes} classes; batch {data.batch_size}; "
         f"augmentation {data.weak_augmentation}" + _mixing(data),
         f"  network    {network.network}, {parameters:,} parameters, {config.run.precision}",
-        f"  attack     PGD-{attack.steps}, {attack.norm}, epsilon {_pixels(attack.epsilon)}, "
-        f"step {_pixels(attack.step_size)}; images, loss and steps in float32",
+        f"  attack     PGD-{attack.steps}, {attack.norm}, epsilon {pixels(attack.epsilon)}, "
+        f"step {pixels(attack.step_size)}; images, loss and steps in float32",
         f"  schedule   {how.epochs} epochs, SGD {how.learning_rate:g} ({how.schedule}), "
         f"momentum {how.momentum:g}, weight decay {how.weight_decay:g}, EMA {how.ema_decay:g}",
     ]
@@ -72,11 +74,6 @@ def _wrapped(line: str, width: int = 79) -> str:
     return textwrap.fill(line, width, subsequent_indent=indent, drop_whitespace=True, break_long_words=False)
 
 
-def _pixels(value: float) -> str:
-    whole = value * 255
-    return f"{whole:.3g}/255" if abs(whole - round(whole, 2)) < 1e-6 else f"{value:.4g}"
-
-
 def estimate(parts: Parts) -> str:
     """Returns a sentence with the time that training will take, from timed gradient passes."""
     config, method = parts.config, parts.method
@@ -98,9 +95,14 @@ def estimate(parts: Parts) -> str:
     if one < _QUICK:
         one = min(seconds(whole) for _ in range(3))
     validation = len(parts.validation_split) / config.data.batch_size * (config.attack.validation_steps + 2)
-    epoch = one * (parts.steps * method.passes + validation) / parts.strategy.num_replicas_in_sync
+    epoch = one * (parts.steps * method.passes + validation) / _speedup(parts)
     in_all = epoch * config.optimization.epochs
     return f"  time       about {_duration(epoch)} an epoch, {_duration(in_all)} in all"
+
+
+def _speedup(parts: Parts) -> int:
+    """Returns how many devices compute beside each other: logical CPU devices share the cores."""
+    return 1 if parts.config.run.cpu_devices else parts.strategy.num_replicas_in_sync
 
 
 def _duration(seconds: float) -> str:
@@ -164,7 +166,10 @@ def places(path: pathlib.Path) -> str:
     }
     shown = {name: text for name, text in rows.items() if (path / name).exists()}
     lines = [f"{path}/", *(f"  {name:<18}{text}" for name, text in shown.items())]
-    return "\n".join([*lines, f"TensorBoard: tensorboard --logdir {path}/tensorboard"])
+    board = path / "tensorboard"
+    return "\n".join(
+        [*lines, *([f"TensorBoard: tensorboard --logdir {shlex.quote(str(board))}"] * board.exists())]
+    )
 
 
 def configuration_table(config: Config) -> list[tuple[str, str]]:

@@ -27,6 +27,7 @@ from fairat_tf import (
     exporting,
     final_evaluation,
     methods,
+    model_files,
     summary_text,
 )
 from fairat_tf.assembly import Parts
@@ -84,7 +85,7 @@ def train(config: Config, dry_run: bool = False) -> str:
             return path
         with _disk_errors_told(path), RunDirectory(path) as run:
             run.claim(parts.config)
-            run.claim_data(parts.dataset.train)
+            run.claim_data(parts.dataset.train, assembly.teacher_digest(parts.config))
             best = _trained(parts, run, stop, team)
             _finish(parts, run, best, stop)
     return path
@@ -272,8 +273,14 @@ def _board(parts: Parts, run: RunDirectory, history: ClasswiseHistory) -> Board:
 
 
 def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSignals) -> None:
-    network = keras.models.load_model(run / "best/model.keras")
-    exporting.export(network, run / "export")
+    try:
+        network = keras.models.load_model(run / "best/model.keras")
+    except (ValueError, OSError) as error:
+        raise errors.StorageError(
+            f"{run / 'best/model.keras'} is gone or damaged, and the best epoch with it "
+            f"({str(error).splitlines()[0]}); choose another --run_dir, or take a network of last/"
+        ) from error
+    exporting.export(model_files.in_float32(network), run / "export")
     print(f"\nBest epoch by validation: {best['epoch'] + 1} ({parts.config.run.select} {best['score']:.4f}).")
     result = final_evaluation.evaluated(parts, run, stop)
     if result is not None:

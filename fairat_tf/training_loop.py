@@ -217,8 +217,8 @@ class Loop:
         if divergence.happened(self.method, self._sound):
             facts = divergence.facts(self.method, position.epoch, position.step)
             raise errors.Diverged(
-                f"{facts}; the last good checkpoint is kept; lower --learning_rate, or give "
-                "--on_divergence=rollback"
+                f"{facts}; the last good checkpoint is kept; give --on_divergence=rollback, or lower "
+                "--learning_rate in another --run_dir"
             )
 
     def _rolled_back(self, error: errors.Diverged) -> Position:

@@ -10,7 +10,6 @@ So the workers look for each other before TensorFlow starts, and a thread looks 
 computes: where one does not answer any more, it ends this process with one line and exit code 75.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -72,12 +71,20 @@ class Cluster:
         """Returns how a message names a worker."""
         return f"worker {index} ({self.addresses[index]})"
 
-    def answers(self, index: int, seconds: float = 2.0) -> bool:
-        """Returns whether a process listens at the address of a worker."""
+    def answers(self, index: int, seconds: float = 2.0) -> bool | None:
+        """Returns whether a process listens at the address of a worker; None: it cannot be told.
+
+        A port that refuses is a process that ended. No answer at all, or a name that is not found at the
+        moment, is a network that is slow.
+        """
         host, _, port = self.addresses[index].rpartition(":")
-        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), seconds):
-            return True
-        return False
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+        except (ConnectionRefusedError, ConnectionResetError):
+            return False
+        except OSError:
+            return None
+        return True
 
     def gather(self, seconds: float, stopping: Callable[[], str] = lambda: "") -> "Watch":
         """Waits until all workers were seen, then watches them.
@@ -143,9 +150,11 @@ class Watch:
         seen = dict.fromkeys(self._cluster.others, time.monotonic())
         while not self._ended.wait(_POLL_SECONDS):
             for index in seen:
-                if self._cluster.answers(index, self._limit):
+                found = self._cluster.answers(index, self._limit)
+                patience = self._limit if found is None else self._patience
+                if found:
                     seen[index] = time.monotonic()
-                elif time.monotonic() - seen[index] > self._patience and not self._ended.is_set():
+                elif time.monotonic() - seen[index] > patience and not self._ended.is_set():
                     self._end(index)
 
     def _end(self, index: int) -> None:

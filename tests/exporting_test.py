@@ -52,5 +52,20 @@ def test_input_gradients_pass_through_the_float_endpoints(exported, endpoint):
     assert np.abs(gradient(live)).max() > 1e-4
 
 
+def test_a_run_in_half_precision_exports_what_is_evaluated(tmp_path):
+    """Trained in bfloat16, judged in float32: the SavedModel gives the logits of the evaluation."""
+    from fairat_tf import devices, model_files, networks
+
+    with devices.precision("bfloat16"):
+        network = networks.get("small_cnn")(num_classes=4, width=4)
+    network.save(tmp_path / "model.keras")
+    images = tf.constant(np.random.default_rng(0).random((6, *network.input_shape[1:]), np.float32))
+    judged = model_files.load(tmp_path / "model.keras").logits_fn(images).numpy()
+    exporting.export(model_files.in_float32(network), tmp_path / "export")
+    served = tf.saved_model.load(str(tmp_path / "export"))
+    np.testing.assert_allclose(served.serve(images), judged, atol=1e-5)
+    assert np.abs(np.asarray(network(images), np.float32) - judged).max() > 1e-4  # bfloat16 differs
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))

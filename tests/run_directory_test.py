@@ -1,11 +1,13 @@
 """A run directory belongs to one process and one configuration."""
 
 import dataclasses
+import errno
+import os
 
 import numpy as np
 import pytest
 
-from fairat_tf import errors
+from fairat_tf import errors, run_directory
 from fairat_tf.config import Attack, Config, Data, Optimization, Run
 from fairat_tf.run_directory import RunDirectory, data_of, default_path
 from tests import support
@@ -73,6 +75,34 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_default_paths_name_data_and_method_and_do_not_repeat():
     config = Config(data=Data(dataset="folder:/data/x y"), method="pgd_at")
     assert default_path(config).startswith("runs/folder--data-x y-pgd_at-")
+
+
+def test_another_teacher_is_refused(tmp_path):
+    train = support.tiny_split(40)
+    with RunDirectory(str(tmp_path / "run")) as run:
+        run.claim_data(train, "first")
+        run.claim_data(train, "first")
+        with pytest.raises(errors.StorageError, match="another teacher"):
+            run.claim_data(train, "second")
+        path = tmp_path / "run/data.json"  # of a run that was begun before teachers were noted
+        path.write_text(path.read_text().replace(', "teacher": "first"', ""))
+        run.claim_data(train, "second")
+
+
+@pytest.mark.parametrize(
+    ("number", "usable"), [(errno.ENOLCK, True), (errno.ENOSYS, True), (errno.EIO, False)]
+)
+def test_a_file_system_without_locks_is_used_with_a_warning(number, usable, tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(run_directory.fcntl, "flock", refuse)
+    if usable:
+        with RunDirectory(tmp_path / "run"):
+            assert "has no locks" in caplog.text
+    else:
+        with pytest.raises(errors.StorageError, match="cannot be locked"), RunDirectory(tmp_path / "run"):
+            pass
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fairat_tf import errors
+from fairat_tf import errors, workers
 from fairat_tf.workers import Cluster, Team
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,6 +139,28 @@ def test_a_killed_worker_ends_the_other_and_both_resume_to_the_undisturbed_end(d
     assert expected.keys() == variables.keys() and logs == own_logs
     for name, value in expected.items():
         np.testing.assert_array_equal(value, variables[name], err_msg=name)
+
+
+def test_only_a_port_that_refuses_is_a_process_that_ended(monkeypatch):
+    """A name that is not found at the moment is a slow network: it waits for --worker_timeout."""
+    (port,) = free_ports(1)
+    cluster = Cluster((f"127.0.0.1:{port}", "no-such-host.invalid:1"), 0)
+    assert cluster.answers(0) is False
+    assert cluster.answers(1) is None
+    ends, asked = [], []
+
+    def answers(index, seconds):
+        asked.append(index)
+        return None if len(asked) < 8 else False
+
+    monkeypatch.setattr(workers, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(workers, "_GONE_SECONDS", 0.1)
+    monkeypatch.setattr(workers.Watch, "_end", lambda self, index: (ends.append(len(asked)), self.stop()))
+    monkeypatch.setattr(Cluster, "answers", lambda self, *given: answers(*given))
+    watch = workers.Watch(cluster, 60.0)
+    watch.settled()
+    watch._ended.wait(10)
+    assert ends and ends[0] >= 8
 
 
 def test_a_worker_that_never_comes_is_named():

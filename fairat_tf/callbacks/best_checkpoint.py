@@ -59,6 +59,8 @@ def save_network(method: Any, path: pathlib.Path) -> None:
     temporary = path.with_name(f".writing-{path.name}")
     with optimization.trainable_like(method.evaluated_network, method.network):
         method.evaluated_network.save(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
     os.replace(temporary, path)
     sync_directory(path.parent)
 

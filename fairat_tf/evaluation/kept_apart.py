@@ -56,7 +56,7 @@ def _check_unchanged(folder: Path, name: str, train: Split) -> None:
 
 def _run_of(model: str) -> tuple[Path, Config | None]:
     """Returns the run directory that `model` is, or lies in, and its configuration; None: it is in none."""
-    path = Path(model)
+    path = Path(model).resolve() if Path(model).exists() else Path(model)
     for folder in (path, path.parent, path.parent.parent):
         if (folder / "config.json").is_file():
             try:

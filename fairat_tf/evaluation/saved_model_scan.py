@@ -15,15 +15,15 @@ from fairat_tf import errors
 from fairat_tf.evaluation import graph_scan
 
 _PREFERRED = ("serve", "serving_default")
-_SAVER = {"SaveV2", "MergeV2Checkpoints"}
+_SAVER = {"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename"}
 _SAVER_FUNCTIONS = ("__inference__traced_save", "__inference__traced_restore")
 
 
 def dangerous(path: str | Path) -> list[str]:
     """Returns the operations in `saved_model.pb` that touch files or run Python, before anything is loaded.
 
-    The functions by which TensorFlow saves and restores variables hold two of them and are let pass here;
-    `dangerous_in` looks at the endpoint that is called, without exceptions.
+    The functions by which TensorFlow saves and restores variables hold four of them and are let pass, as long
+    as nothing else in the model calls them.
 
     Raises:
       UsageError: the file is not a SavedModel.
@@ -36,12 +36,22 @@ def dangerous(path: str | Path) -> list[str]:
     except Exception as error:
         raise errors.UsageError(f"{path}: saved_model.pb cannot be read: {error}") from error
     found: set[str] = set()
-    for graph in (meta.graph_def for meta in program.meta_graphs):
-        found |= {node.op for node in graph.node}
-        for function in graph.library.function:
-            own = {node.op for node in function.node_def}
-            found |= own - _SAVER if function.signature.name.startswith(_SAVER_FUNCTIONS) else own
+    for meta in program.meta_graphs:
+        found |= {node.op for node in meta.graph_def.node}
+        called = _called(meta)
+        for function in meta.graph_def.library.function:
+            own, name = {node.op for node in function.node_def}, function.signature.name
+            saves = name.startswith(_SAVER_FUNCTIONS) and name not in called
+            found |= own - _SAVER if saves else own
     return graph_scan.dangerous_operations(found)
+
+
+def _called(meta: Any) -> set[str]:
+    """Returns the functions that belong to objects of the model, or that another function calls."""
+    nodes = [node for function in meta.graph_def.library.function for node in function.node_def]
+    attributes = [value for node in nodes for value in node.attr.values()]
+    names = {value.func.name for value in attributes} | {f.name for v in attributes for f in v.list.func}
+    return names | set(meta.object_graph_def.concrete_functions)
 
 
 def dangerous_in(function: Any) -> list[str]:

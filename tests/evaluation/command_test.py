@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from fairat_tf import errors, evaluate
 from fairat_tf.evaluation import running
 from fairat_tf.reporting import files
+from fairat_tf.run_directory import RunDirectory
 
 QUICK = ["--checks=quick", "--noprogress", "--attacks=fgsm,pgd20", "--batch_size=40"]
 
@@ -262,6 +264,37 @@ def test_each_model_has_its_own_default_folder(tmp_path, monkeypatch):
     (tmp_path / "v1.2.keras").touch()
     found = [evaluate._default_output(m) for m in ("a.b:first", "a.b:second", "v1.2", "v1.2.keras")]
     assert found == [f"evaluation/{name}" for name in ("a.b.first", "a.b.second", "v1.2", "v1.2")]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").touch()
+    assert evaluate._default_output(str(run)) == str(run / "evaluation-early")  # training has its own
+    (run / "MODEL_CARD.md").touch()
+    assert evaluate._default_output(str(run)) == str(run / "evaluation")
+
+
+def test_a_taken_folder_gets_a_number_that_belongs_to_no_model(small, tmp_path, monkeypatch):
+    taken = []
+
+    def other_settings(request):
+        taken.append(request.output_dir)
+        if len(taken) < 3:
+            raise errors.OtherSettings("taken")
+        raise errors.DataError("enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(running, "run", other_settings)
+    Path("epoch-0106.keras").touch()
+    code = evaluate.run(["evaluate", "--model=epoch-0106.keras", f"--dataset=npz:{small.npz}"])
+    assert code == errors.DataError.exit_code
+    assert taken == [f"evaluation/epoch-0106{number}" for number in ("", "-2", "-3")]
+
+
+def test_two_processes_do_not_share_a_folder(small, tmp_path, capsys):
+    with RunDirectory(str(tmp_path)):
+        code = evaluate.run(
+            ["evaluate", "--model=m.keras", f"--dataset=npz:{small.npz}", f"--output_dir={tmp_path}"]
+        )
+    assert code == errors.StorageError.exit_code and "in use by another process" in capsys.readouterr().err
 
 
 def test_without_an_attack_there_is_none_to_be_judged(small, models, tmp_path):

@@ -101,5 +101,15 @@ def test_no_seed_moves_the_test_examples(tmp_path):
     assert len(tested) == 40 and not tested & {image.tobytes() for image in a.train.images}
 
 
+@pytest.mark.parametrize("model", ["model.keras", "../../prod.keras"])
+def test_the_run_is_found_from_inside_it_and_through_links(run_directory, tmp_path, monkeypatch, model):
+    path = run_directory() / "best/model.keras"
+    path.touch()
+    (tmp_path / "prod.keras").symlink_to(path)
+    monkeypatch.chdir(path.parent)
+    found = kept_apart.splits_of(support.tiny_dataset(), "tiny", model)
+    assert len(found["validation"]) == 24
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))

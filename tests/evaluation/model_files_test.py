@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import fairat_tf
 from fairat_tf import devices, errors, model_files
-from fairat_tf.evaluation import saved_model_scan
+from fairat_tf.evaluation import graph_scan, saved_model_scan
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +237,58 @@ def test_a_bfloat16_model_is_judged_in_float32(tmp_path):
     kernel, bias = dense.get_weights()
     logits = model_files.load_logits(tmp_path / "model.keras")(images)
     np.testing.assert_allclose(logits, images.reshape(5, -1) @ kernel + bias, rtol=1e-5, atol=1e-6)
+
+
+OUTSIDE = """
+ReadFile WriteFile MatchingFiles SaveV2 RestoreV2 MergeV2Checkpoints ImmutableConst
+CreateSummaryFileWriter WriteSummary WriteRawProtoSummary SaveDatasetV2
+DatasetToTFRecord CacheDatasetV2 SnapshotDatasetV2 FixedLengthRecordDatasetV2
+TFRecordDatasetV2 WholeFileReaderV2 TFRecordReaderV2 InitializeTableFromTextFileV2
+MatchingFilesDataset DataServiceDatasetV4 PyFunc EagerPyFunc RpcCall PrintV2
+DebugIdentityV2
+"""
+
+
+@pytest.mark.parametrize("name", OUTSIDE.split())
+def test_operations_that_reach_outside_are_known(name):
+    assert graph_scan.dangerous_operations([name, "Conv2D"]) == [name]
+
+
+def test_layers_are_made_of_no_operation_that_reaches_outside():
+    plain = [
+        "Conv2D", "ReadVariableOp", "FusedBatchNormV3", "MatMul", "Relu", "Mean", "Pad",
+        "ResizeBilinear", "StatefulPartitionedCall", "While", "RealDiv", "Softmax", "Cast",
+        "LookupTableFindV2", "DisableCopyOnRead", "AssignVariableOp", "StridedSlice", "DecodeJpeg",
+    ]  # fmt: skip
+    assert graph_scan.dangerous_operations(plain) == []
+
+
+def test_a_function_that_calls_itself_the_savers_is_looked_at(tmp_path):
+    """The endpoint calls a function by the name of TensorFlow's own saver, which reads a checkpoint."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    class Restoring(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+        def inner(self, name):
+            return tf.raw_ops.RestoreV2(
+                prefix=name, tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+            )[0]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 1], tf.float32)])
+        def serve(self, images):
+            return tf.reshape(images, [-1, 16]) + 0 * tf.reshape(self.inner("x"), [1, -1])[:, :1]
+
+    module, path = Restoring(), tmp_path / "evil"
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+    program = saved_model_pb2.SavedModel()
+    program.ParseFromString((path / "saved_model.pb").read_bytes())
+    text = program.SerializeToString()
+    names = {f.signature.name for f in program.meta_graphs[0].graph_def.library.function}
+    (inner,) = [name for name in names if name.startswith("__inference_inner")]
+    alias = b"__inference__traced_save"[: len(inner)].ljust(len(inner), b"x")
+    assert len(alias) == len(inner)
+    (path / "saved_model.pb").write_bytes(text.replace(inner.encode(), alias))
+    assert "RestoreV2" in saved_model_scan.dangerous(path)
 
 
 if __name__ == "__main__":
