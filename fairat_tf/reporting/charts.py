@@ -43,7 +43,7 @@ def pair(
     alone: bool = False,
 ) -> str:
     """Returns the bars of a class or group, without an attack and under it; `alone`: no attack was run."""
-    bars = [] if alone else [(natural, "clean", None)]
+    bars: list[tuple[Mapping[str, Any], str, float | None]] = [] if alone else [(natural, "clean", None)]
     bars.append((robust, "worst" if worst else "robust", mark))
     return "".join(
         f"{bar(row['accuracy'], row['ci95'], kind, line)}"
