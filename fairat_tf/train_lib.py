@@ -83,9 +83,7 @@ def train(config: Config, dry_run: bool = False) -> str:
         print(summary_text.estimate(parts), flush=True)
         if dry_run:
             return path
-        with _disk_errors_told(path), RunDirectory(path) as run:
-            run.claim(parts.config)
-            run.claim_data(parts.dataset.train, assembly.teacher_digest(parts.config))
+        with _disk_errors_told(path), _claimed(parts, path, team) as run:
             best = _trained(parts, run, stop, team)
             _finish(parts, run, best, stop)
     return path
@@ -119,12 +117,29 @@ def _team(config: Config, stop: StopSignals) -> Team:
     return team
 
 
+@contextlib.contextmanager
+def _claimed(parts: Parts, path: str, team: Team) -> Iterator[RunDirectory]:
+    """Gives the chief its run directory; where that is refused, the other workers learn of it, too."""
+    with contextlib.ExitStack() as stack:
+        try:
+            run = stack.enter_context(RunDirectory(path))
+            run.claim(parts.config)
+            run.claim_data(parts.dataset.train, assembly.teacher_digest(parts.config))
+        except Exception:
+            team.total([1])
+            raise
+        team.total([0])
+        yield run
+
+
 def _help(parts: Parts, team: Team, stop: StopSignals, path: str) -> None:
     """Trains as a worker that is not the chief: it takes part in everything and writes nothing."""
     print(
         f"Worker {team.index} of {team.count}; worker 0 writes {path} and tells how training goes.",
         flush=True,
     )
+    if team.total([0])[0]:
+        raise errors.StorageError(f"worker 0 refused {path}; its message says why")
     _trained(parts, RunDirectory(path), stop, team)
 
 

@@ -141,6 +141,16 @@ def test_a_killed_worker_ends_the_other_and_both_resume_to_the_undisturbed_end(d
         np.testing.assert_array_equal(value, variables[name], err_msg=name)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_directory_that_the_chief_refuses_ends_all_workers_with_its_code(data, tmp_path):
+    (tmp_path / "config.json").write_text('{"something": "else"}')
+    chief, other = ended(start_two(data, tmp_path), timeout=200)
+    assert chief[0] == other[0] == errors.StorageError.exit_code, (chief, other)
+    assert "choose another --run_dir" in chief[1] and "worker 0 refused" in other[1]
+    assert "Traceback" not in other[1]
+
+
 def test_only_a_port_that_refuses_is_a_process_that_ended(monkeypatch):
     """A name that is not found at the moment is a slow network: it waits for --worker_timeout."""
     (port,) = free_ports(1)
