@@ -37,7 +37,8 @@ def loss_and_gradient(
         logits = logits_fn(points)
         values = loss(logits, labels)
     gradient = tape.gradient(values, points)
-    return values, tf.where(tf.math.is_finite(gradient), gradient, tf.zeros([], gradient.dtype)), logits
+    finite = tf.cast(tf.math.is_finite(gradient), gradient.dtype)
+    return values, tf.math.multiply_no_nan(gradient, finite), logits  # tf.where takes six times as long
 
 
 def misclassified(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
