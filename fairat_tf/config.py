@@ -167,7 +167,9 @@ class Run:
 
     run_dir: str = option("", "directory of the run; default: a new one under runs/")
     resume: bool = option(True, "go on from the newest checkpoint in run_dir")
-    seed: int = option(0, "decides data order, initial weights, random starts and augmentation", low=0)
+    seed: int = option(
+        0, "decides data order, initial weights, random starts and augmentation", low=0, high=2**31 - 1
+    )
     deterministic: bool = option(
         False,
         "equal bits for equal seeds on the same machine and devices, slower where the device is not so by "

@@ -32,8 +32,9 @@ class SGD(keras.optimizers.Optimizer):
         buf <- momentum * buf + g            (first step: buf = g)
         w   <- w - learning_rate * buf       (nesterov: g + momentum * buf in place of buf)
 
-    Gradients are clipped, where asked for, before the weight decay is added, as `clip_grad_norm_`
-    before `step` does in PyTorch.
+    Gradients are clipped, where asked for, before the weight decay is added; `global_clipnorm` on one device
+    is PyTorch's `clip_grad_norm_` before `step`. On several each replica clips its own share of the gradient.
+    Variables of `exclude_from_weight_decay` do not decay.
     """
 
     def __init__(
@@ -53,11 +54,14 @@ class SGD(keras.optimizers.Optimizer):
           weight_decay: coupled, at least 0; None is 0. All trainable variables decay.
           nesterov: looks ahead along the buffer; needs a momentum.
           name: of the optimizer.
-          **kwargs: of `keras.optimizers.Optimizer`: `clipnorm`, `gradient_accumulation_steps`, ...
+          **kwargs: of `keras.optimizers.Optimizer`: `global_clipnorm`, `clipvalue`, ...
 
         Raises:
-          ValueError: momentum or weight decay out of range, or nesterov without momentum.
+          ValueError: momentum or weight decay out of range, nesterov without momentum, or gradients that are
+            accumulated: the draws of a training step go by `iterations`, which then stands still.
         """
+        if kwargs.get("gradient_accumulation_steps"):
+            raise ValueError("gradient_accumulation_steps is not supported: batches would share their draws.")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), received {momentum}.")
         if weight_decay is not None and weight_decay < 0:
@@ -84,7 +88,7 @@ class SGD(keras.optimizers.Optimizer):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Applies the rule to one variable; Keras calls this with the gradient summed over replicas."""
         gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
-        if self.coupled_weight_decay:
+        if self.coupled_weight_decay and self._use_weight_decay(variable):
             gradient += tf.cast(self.coupled_weight_decay, variable.dtype) * variable
         step = gradient
         if self.momentum:
@@ -178,7 +182,7 @@ def piecewise(learning_rate: float, steps: int, *fractions: float) -> PiecewiseC
 
 def cosine(learning_rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the rate learning_rate * (1 + cos(pi * step / steps)) / 2 (Loshchilov and Hutter 2017)."""
-    return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return keras.optimizers.schedules.CosineDecay(float(learning_rate), steps)
 
 
 def one_cycle(learning_rate: float, steps: int, up: float = 0.4) -> OneCycle:

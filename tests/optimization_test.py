@@ -154,6 +154,23 @@ def test_batchnorm_and_biases_decay_too():
         np.testing.assert_allclose(v.numpy(), 0.95 * w, rtol=1e-6)
 
 
+def test_excluded_variables_do_not_decay():
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    kernel, bias = model.trainable_variables
+    before = [variable.numpy() + 1.0 for variable in (kernel, bias)]
+    kernel.assign(before[0]), bias.assign(before[1])
+    sgd = optimization.SGD(0.5, 0.9, 0.1)
+    sgd.exclude_from_weight_decay(var_names=["bias"])
+    sgd.apply([tf.zeros(v.shape) for v in (kernel, bias)], [kernel, bias])
+    np.testing.assert_allclose(kernel.numpy(), 0.95 * before[0], rtol=1e-6)
+    np.testing.assert_array_equal(bias.numpy(), before[1])
+
+
+def test_the_cosine_ends_at_0_also_for_a_whole_number():
+    assert float(optimization.cosine(1, 100)(100)) == pytest.approx(0.0, abs=1e-6)
+
+
 def test_mixed_precision_keeps_float32_weights_and_the_rule():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False, dtype="mixed_bfloat16")(inputs))
@@ -194,6 +211,7 @@ def test_resumes_bitwise_after_saving(tmp_path):
         ({"momentum": 1.0}, "momentum"),
         ({"weight_decay": -1e-4}, "weight_decay"),
         ({"momentum": 0.0, "nesterov": True}, "nesterov"),
+        ({"gradient_accumulation_steps": 4}, "share their draws"),
     ],
 )
 def test_sgd_refuses(options, words):

@@ -17,8 +17,9 @@ from fairat_tf.augment.base import Augmentation, Parameters, image_shape_of
 class ColorJitter(Augmentation):
     """Changes brightness, contrast and saturation, in this order, each by a factor uniform in 1 -+ strength.
 
-    A factor below 0 is taken as 0; after each change the values are cut to [0, 1]. As torchvision's
-    ColorJitter, which draws the order as well and has hue besides. Grey images have no saturation.
+    With a strength above 1 the factor is uniform from 0 on. After each change the values are cut to [0, 1].
+    As torchvision's ColorJitter, which draws the order as well and has hue besides. Grey images have no
+    saturation.
 
     Raises:
       ValueError: a negative strength.
@@ -36,7 +37,9 @@ class ColorJitter(Augmentation):
         """Returns `factor` float32 [B, 3]: brightness, contrast, saturation."""
         strength = [self.brightness, self.contrast, self.saturation]
         unit = rng.uniform(rng.fold(seed, "factor"), [batch_size, 3], -1.0, 1.0)
-        return {"factor": tf.maximum(1.0 + unit * strength, 0.0)}
+        strength = tf.constant(strength)
+        below = tf.minimum(strength, 1.0)
+        return {"factor": 1.0 + unit * (strength + below) / 2.0 + (strength - below) / 2.0}
 
     def apply(self, images: tf.Tensor, parameters: Parameters) -> tf.Tensor:
         """Returns the images, blended with black, with their mean luminance, and with their luminance."""

@@ -83,9 +83,9 @@ class CutMix(Mix):
     """A rectangle of the image shows the partner; the labels mix by area.
 
     Yun et al., "CutMix" (ICCV 2019), section 3.2: s from Beta(alpha, alpha); the rectangle has the sides
-    H * sqrt(1 - s) and W * sqrt(1 - s), cut to whole pixels, and a centre uniform over the image; it is
-    cut at the border, and `share`, the example's own part of the label, is the area that is left. The
-    authors' code draws one rectangle for each batch; here each example has its own.
+    H * sqrt(1 - s) and W * sqrt(1 - s), cut to an even number of pixels as in the authors' code, and a centre
+    uniform over the image; it is cut at the border, and `share`, the example's own part of the label, is the
+    area that is left. The authors' code draws one rectangle for each batch; here each example has its own.
 
     Raises:
       ValueError: `alpha` not above 0.

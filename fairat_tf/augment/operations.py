@@ -8,7 +8,8 @@ operations are one affine matrix), one linear combination (brightness, colour, c
 autocontrast, inversion), and the operations on levels (posterize, solarize, equalize).
 
 Images are float32 and need not be multiples of 1/255. Posterize and equalize work on the nearest of the
-256 levels; all else is computed in floats, so a result can differ from an 8-bit library by 1/255 per slot.
+256 levels; all else is computed in floats, so a result can differ from an 8-bit library by 1/255 per slot,
+which autocontrast and equalize in a later slot enlarge.
 """
 
 import enum
@@ -137,9 +138,12 @@ def _combine(planes: tf.Tensor, size: tuple[int, int], op: tf.Tensor, magnitude:
 
 
 def _stretch(planes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns low and scale, [B, C, 1], with (value - low) * scale in [0, 1]; 0 and 1 for a flat channel."""
+    """Returns low and scale, [B, C, 1], with (value - low) * scale in [0, 1]; 0 and 1 for a flat channel.
+
+    Flat is a channel within half a level: what rounding leaves of one level is no contrast.
+    """
     low, high = tf.reduce_min(planes, axis=2, keepdims=True), tf.reduce_max(planes, axis=2, keepdims=True)
-    flat = high <= low
+    flat = high - low < 0.5 / 255.0
     return tf.where(flat, 0.0, low), tf.where(flat, 1.0, 1.0 / tf.where(flat, 1.0, high - low))
 
 
@@ -162,7 +166,7 @@ def _tone(planes: tf.Tensor, op: tf.Tensor, magnitude: tf.Tensor) -> tf.Tensor:
 def magnitudes(image_shape: tuple[int, int, int], bins: int, wide: bool = False) -> np.ndarray:
     """Returns float32 [15, bins]: the magnitude of each `Op` (rows) in each bin, without sign.
 
-    The ranges run linearly from no effect (bin 0) to:
+    The ranges run linearly from the least effect (bin 0, none but for Solarize, which inverts pure white) to:
 
     * shear 0.3 (wide: 0.99); translate 150 / 331 of the width or height (wide: 32 pixels); rotate 30
       degrees (wide: 135); brightness, colour, contrast and sharpness 0.9 (wide: 0.99);

@@ -128,7 +128,8 @@ def evaluation_batches(split: Split, *, batch_size: int, threads: int = 0) -> tf
     rows = np.arange(steps * batch_size, dtype=np.int32).reshape(steps, batch_size)
     real = rows < len(split)
     with tf.device("CPU:0"):
-        plan = tf.data.Dataset.from_tensor_slices((np.where(real, rows, 0), real.astype(np.float32)))
+        numbers = np.arange(steps, dtype=np.int32)
+        plan = tf.data.Dataset.from_tensor_slices((np.where(real, rows, 0), real.astype(np.float32), numbers))
         return _run(plan, make, threads)
 
 
@@ -180,10 +181,16 @@ def _trainer(split: Split, batch_size: int, seed: int, augment: Augment | None, 
 def _evaluator(split: Split, batch_size: int) -> Any:
     images, labels = _tensors(split)
 
-    def make(index: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {**_examples(images, labels, index), "mask": mask}
+    def make(index: tf.Tensor, mask: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {**_examples(images, labels, index), "mask": mask, "number": tf.fill([batch_size], number)}
 
-    return _traced(make, tf.TensorSpec([batch_size], tf.int32), tf.TensorSpec([batch_size], tf.float32))
+    whole = [batch_size]
+    return _traced(
+        make,
+        tf.TensorSpec(whole, tf.int32),
+        tf.TensorSpec(whole, tf.float32),
+        tf.TensorSpec([], tf.int32),
+    )
 
 
 def _traced(make: Any, *signature: tf.TensorSpec) -> Any:

@@ -15,7 +15,8 @@ class Batch(NamedTuple):
     `index` is the example's row in the training set (None where the data does not tell);
     `mask` is 0 for the padding of an evaluation batch. `soft` float32 [B, K] are the labels of mixed
     images (None: nothing is mixed); `labels` is then the class with the largest share, ties going to the
-    lower number, and serves for counting alone.
+    lower number, and serves for counting alone. `number` counts the batches of an evaluation from 0 (0 where
+    the data does not tell), so that each has draws of its own.
     """
 
     images: tf.Tensor
@@ -23,6 +24,7 @@ class Batch(NamedTuple):
     index: tf.Tensor | None  # type: ignore[assignment]
     mask: tf.Tensor
     soft: tf.Tensor | None = None
+    number: Any = 0
 
     @property
     def truth(self) -> tf.Tensor:
@@ -68,6 +70,7 @@ def unpack(data: Any) -> Batch:
         index=data.get("index"),
         mask=data.get("mask", tf.ones(tf.shape(labels))),
         soft=soft,
+        number=data["number"][0] if "number" in data else 0,
     )
 
 

@@ -32,7 +32,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fairat_tf import optimization, rng
+from fairat_tf import optimization
 from fairat_tf.attacks.pgd import misclassified
 from fairat_tf.config import option
 from fairat_tf.methods.base import Method
@@ -125,7 +125,7 @@ class CFA(Method):
         """Attacks the weights themselves, where the average is what is validated."""
         if not self.options.cfa_average:
             return
-        seed = rng.key(self.seed, "validation")
+        seed = self.validation_seed(batch, "validation")
         adversarial = self.validation_attack(self.inference, batch.images, batch.labels, seed)
         hit = ~misclassified(self.inference(adversarial), batch.labels)
         self.weights_robust.update_state(batch.labels, hit, batch.mask)

@@ -218,7 +218,9 @@ class FairAT(WithHardExamples, WithViews):
 
     def observe_validation(self, batch: Batch, logits_fn: Any, right: tf.Tensor) -> None:
         """Augments validation images at random: does the network read the marks of augmentation?"""
-        views = self.augmentation(tf.cast(batch.images, tf.float32), rng.key(self.seed, "leak diagnostic"))
+        views = self.augmentation(
+            tf.cast(batch.images, tf.float32), self.validation_seed(batch, "leak diagnostic")
+        )
         views = tf.cast(views, batch.images.dtype)
         hit = tf.argmax(self.evaluated_view_logits(logits_fn)(views), -1, tf.int32) == batch.labels
         right = tf.cast(right, tf.float32)

@@ -74,7 +74,7 @@ class Measured(keras.Model):
         """Runs one step of validation, clean and attacked, and returns the validation metrics."""
         batch = unpack(data)
         logits_fn = prepared(self.evaluated_network)
-        seed = rng.key(self.seed, "validation")
+        seed = self.validation_seed(batch, "validation")
         adversarial = self.validation_attack(logits_fn, batch.images, batch.labels, seed)
         if hasattr(self.validation_attack, "stuck"):
             stuck = self.validation_attack.stuck(batch.images, adversarial, seed)
@@ -89,6 +89,10 @@ class Measured(keras.Model):
             mean.update_state(batch.labels, losses.cross_entropy(logits, batch.labels), batch.mask)
         self.observe_validation(batch, logits_fn, ~misclassified(clean, batch.labels))
         return self.results(self.validation_metrics)
+
+    def validation_seed(self, batch: Batch, purpose: str) -> rng.Seed:
+        """Returns the seed for a batch of validation: another for each batch, the same in every epoch."""
+        return rng.fold(rng.key(self.seed, purpose), batch.number)
 
     def observe_validation(self, batch: Batch, logits_fn: Callable[..., tf.Tensor], right: tf.Tensor) -> None:
         """Sees a validation batch and which of its plain images [B] were classified rightly."""

@@ -30,7 +30,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fairat_tf import rng
 from fairat_tf.config import option
 from fairat_tf.methods.base import Method
 from fairat_tf.methods.batches import Batch, Examples
@@ -63,7 +62,9 @@ class WAT(Method):
 
     def observe_validation(self, batch: Batch, logits_fn: Callable[..., tf.Tensor], right: tf.Tensor) -> None:
         """Measures the base loss of the weights being trained, with the attack of training."""
-        adversarial = self.attacked(batch.images, batch.labels, rng.key(self.seed, "validation cost"))
+        adversarial = self.attacked(
+            batch.images, batch.labels, self.validation_seed(batch, "validation cost")
+        )
         natural = self.inference(batch.images) if self.objective.needs_natural else None
         terms = self.objective.terms(self.inference(adversarial), natural, batch.labels, batch.labels)
         self.cost.update_state(batch.labels, terms.error + self.objective.beta * terms.boundary, batch.mask)

@@ -35,14 +35,15 @@ def label_entropy(labels: tf.Tensor) -> tf.Tensor:
 def label_probability(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns p_y, [B], for labels int32 [B]; its mean for label distributions [B, K]."""
     if labels.dtype.is_floating:
-        return tf.reduce_sum(labels * tf.nn.softmax(at_least_float32(logits)), axis=-1)
+        probabilities = tf.nn.softmax(at_least_float32(logits))
+        return tf.reduce_sum(tf.cast(labels, probabilities.dtype) * probabilities, axis=-1)
     return tf.exp(-cross_entropy(logits, labels))
 
 
 def excess_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Returns the cross-entropy [B] above the least that the labels allow: the entropy of soft ones."""
-    least = label_entropy(labels) if labels.dtype.is_floating else 0.0
-    return cross_entropy(logits, labels) - least
+    found = cross_entropy(logits, labels)
+    return found - (tf.cast(label_entropy(labels), found.dtype) if labels.dtype.is_floating else 0.0)
 
 
 def true_and_best_other(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

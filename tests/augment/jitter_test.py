@@ -45,13 +45,10 @@ def test_grey_images_have_no_saturation() -> None:
 
 def test_factors_are_uniform() -> None:
     factor = ColorJitter(0.4, 0.2, 1.5).draw(rng.key(0, "test"), 20000, (8, 8, 3))["factor"].numpy()
-    for column, low, high in ((0, 0.6, 1.4), (1, 0.8, 1.2)):
+    for column, low, high in ((0, 0.6, 1.4), (1, 0.8, 1.2), (2, 0.0, 2.5)):  # 1.5: from 0, as torchvision
         counts, _ = np.histogram(factor[:, column], 8, (low, high))
         assert counts.sum() == 20000
         assert np.abs(counts - 2500).max() < 5 * np.sqrt(2500)
-    # 1.5 reaches below 0, where the factor stays 0: with probability 0.5 / 3.
-    assert factor[:, 2].min() == 0
-    assert abs(np.mean(factor[:, 2] == 0) - 1 / 6) < 0.015
     assert np.abs(np.corrcoef(factor.T) - np.eye(3)).max() < 0.04
 
 

@@ -184,10 +184,10 @@ def test_shear_equals_pillow(op: Op, magnitude: float) -> None:
 def test_each_example_and_slot_has_its_own_operation() -> None:
     """20 examples (more than one group) in two slots equal the operations done one by one."""
     random = np.random.default_rng(3)
-    images = np.stack([photo(12, 10, seed) for seed in range(20)]).astype(np.float32) / 255
+    images = np.stack([photo(20, 26, seed) for seed in range(20)]).astype(np.float32) / 255
     op = random.integers(0, len(Op), (20, 2))
     op[:3] = [[Op.SHARPNESS, Op.ROTATE], [Op.EQUALIZE, Op.INVERT], [Op.POSTERIZE, Op.COLOR]]
-    table = operations.magnitudes((12, 10, 3), 31, wide=True)
+    table = operations.magnitudes((20, 26, 3), 31, wide=True)
     magnitude = table[op, 11]
     got = operations.apply_operations(
         tf.constant(images), tf.constant(op, tf.int32), tf.constant(magnitude)
@@ -197,9 +197,33 @@ def test_each_example_and_slot_has_its_own_operation() -> None:
         np.testing.assert_allclose(got[i], apply_one(first, Op(op[i, 1]), magnitude[i, 1]), atol=1e-6)
 
 
+def test_every_operation_changes_the_image_and_xla_does_the_same() -> None:
+    """One example of each operation in one batch; only IDENTITY leaves its image as it was."""
+    images = tf.constant(np.stack([photo(20, 26, seed) for seed in range(len(Op))]) / 255, tf.float32)
+    op = tf.range(len(Op))[:, None]
+    magnitude = tf.constant(operations.magnitudes((20, 26, 3), 31)[:, 20:21], tf.float32)
+
+    def apply(x: tf.Tensor) -> tf.Tensor:
+        return operations.apply_operations(x, op, magnitude)
+
+    eager = apply(images).numpy()
+    changed = np.any(eager != images.numpy(), axis=(1, 2, 3))
+    assert [Op(i).name for i in np.flatnonzero(~changed)] == ["IDENTITY"]
+    compiled = tf.function(apply, jit_compile=True, autograph=False)(images).numpy()
+    np.testing.assert_allclose(compiled, eager, atol=1e-5)
+
+
+def test_what_rounding_leaves_of_one_level_is_no_contrast() -> None:
+    """Sharpness moves the inside of a flat image by a rounding; autocontrast must not stretch that."""
+    for level in range(0, 256, 3):
+        image = np.full((8, 8, 3), level / 255, np.float32)
+        sharp = apply_one(image, Op.SHARPNESS, 0.24)
+        np.testing.assert_allclose(apply_one(sharp, Op.AUTOCONTRAST, 0.0), image, atol=1e-6)
+
+
 def test_untouched_examples_are_bitwise_the_same() -> None:
     random = np.random.default_rng(0)
-    images = random.random((40, 9, 11, 3), np.float32)
+    images = random.random((40, 18, 20, 3), np.float32)
     op = np.zeros((40, 2), np.int32)
     op[::7] = [Op.EQUALIZE, Op.CONTRAST]
     op[1::7] = [Op.ROTATE, Op.SOLARIZE]

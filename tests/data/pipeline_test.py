@@ -107,6 +107,7 @@ def test_pixels_are_released_with_the_split(split: Split) -> None:
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 40])
 def test_evaluation_counts_every_example_once(split: Split, batch_size: int) -> None:
     batches = list(pipeline.evaluation_batches(split, batch_size=batch_size).as_numpy_iterator())
+    assert all((batch["number"] == place).all() for place, batch in enumerate(batches))
     assert {len(batch["index"]) for batch in batches} == {batch_size}
     mask = np.concatenate([batch["mask"] for batch in batches])
     rows = np.concatenate([batch["index"] for batch in batches])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import types
 
 import keras
 import numpy as np
@@ -11,6 +12,8 @@ import tensorflow as tf
 from fairat_tf import attacks, devices, methods, networks, rng
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
 from fairat_tf.callbacks.zero_gradients import ZeroGradients
+from fairat_tf.methods import batches
+from fairat_tf.methods.measuring import Measured
 from tests import support
 from tests.methods import oracle
 
@@ -51,7 +54,7 @@ def test_training_and_validation_count_what_numpy_finds(attack):
     np.testing.assert_allclose(method.train_zero_gradient.per_class(), by_class, atol=1e-6)
     assert float(logs["zero_gradient"]) == pytest.approx(stuck.mean())
     method.network.set_weights([oracle.KERNEL * 1e5])
-    seen = attack.start(tf.constant(oracle.IMAGES), rng.key(0, "validation")).numpy()
+    seen = attack.start(tf.constant(oracle.IMAGES), rng.fold(rng.key(0, "validation"), 0)).numpy()
     logs = method.test_step(BATCH | {"mask": tf.constant([1.0] * 5 + [0.0])})
     share = expected(seen, LABELS)[:5].mean()
     assert float(logs["zero_gradient"]) == pytest.approx(share)
@@ -108,6 +111,15 @@ def test_a_bfloat16_network_is_attacked_in_float32():
     np.testing.assert_allclose(moved[moved > 0], 0.013, atol=1e-6)
     assert np.mean(moved > 0) > 0.5
     np.testing.assert_array_equal(attack.stuck(batch["image"], adversarial, seed), np.zeros(16))
+
+
+def test_batches_of_validation_have_draws_of_their_own():
+    run = types.SimpleNamespace(seed=0)
+    numbered = [batches.unpack({**BATCH, "number": tf.fill([oracle.SIZE], n)}) for n in (0, 1)]
+    one, other, untold = (
+        Measured.validation_seed(run, batch, "validation") for batch in (*numbered, batches.unpack(BATCH))
+    )
+    assert one.numpy().tolist() == untold.numpy().tolist() != other.numpy().tolist()
 
 
 if __name__ == "__main__":
