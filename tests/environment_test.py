@@ -93,13 +93,14 @@ def test_a_python_that_is_too_old_is_passed_over(clone):
     real = f"exec {sys.executable} "
     old = FAKE_PYTHON.replace(
         '-c*) [[ -z "$FAKE_UNSUITABLE" ]] && echo "$0"; exit ;;',
-        f'-c) {real} -c "import sys; sys.version_info = (3, 10, 0); exec(sys.argv[1])" "$2"; exit ;;',
+        f'-c*) {real} -c "import sys; sys.version_info = (3, 10, 0); exec(sys.argv[1])" "$2"; exit ;;',
     )
     assert old != FAKE_PYTHON
     clone.command("python3.11", old)
     clone.command("python3.12", FAKE_PYTHON)
     status, calls, message = clone.start("quickstart")
-    assert status == 0 and calls[0] == "venv" and "Making .venv with Python 3.11.0" in message
+    assert status == 0, message
+    assert calls[0] == "venv" and "Making .venv with Python 3.11.0" in message
 
 
 def test_a_changed_file_is_installed_again(clone):
