@@ -89,7 +89,7 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     wanted = _request(values)
     from fairat_tf.evaluation import gate, running
     from fairat_tf.reporting import console
-    from fairat_tf.run_directory import RunDirectory
+    from fairat_tf.run_directory import BY_TRAINING, RunDirectory
 
     gates = tuple(gate.parse(text) for text in values.gate)
     request = running.Request(**wanted, gates=gates)
@@ -97,8 +97,9 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     with cli.stop_on_signals("the same command goes on from here"):
         for number in itertools.count(2):
             try:
-                with RunDirectory(request.output_dir):
+                with RunDirectory(request.output_dir) as folder:
                     result = running.run(request)
+                    (folder / BY_TRAINING).unlink(missing_ok=True)
                 break
             except errors.OtherSettings:
                 if values.output_dir:

@@ -18,11 +18,10 @@ from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
 from fairat_tf.evaluation import sampling
 from fairat_tf.reporting import files, page
-from fairat_tf.run_directory import RunDirectory
+from fairat_tf.run_directory import BY_TRAINING, RunDirectory
 from fairat_tf.signals import StopSignals
 
 SEED = 0  # of every run
-_OWN = ".by_training"  # marks a folder whose content may be replaced
 
 
 def attack_names(config: Config) -> tuple[str, ...]:
@@ -49,6 +48,7 @@ def evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, A
         f"the network is trained; evaluate it with the same flags and --run_dir={run.path}"
     )
     test, began = sample(parts), time.monotonic()
+    _make_own(run / "evaluation")
     result = _evaluation(parts, test, str(run.path), run / "evaluation")
     page.write(result, run.path, run=run.path)
     for network in sorted((run / "last").glob("*.keras")):
@@ -60,11 +60,9 @@ def evaluated(parts: Parts, run: RunDirectory, stop: StopSignals) -> dict[str, A
 def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> dict[str, Any]:
     """Evaluates the network at `path` on the test examples and writes the result into `folder`.
 
-    Progress of an evaluation of other examples, or of the network before training went on, is dropped; a
-    folder that `fairat_tf.evaluate` made is moved aside.
+    Progress of an evaluation of other examples, or of the network before training went on, is dropped.
     """
     model, state = model_files.load(path), folder / "eval_state"
-    _make_own(folder)
     evaluate = functools.partial(
         eval_lib.evaluate,
         model.logits_fn,
@@ -91,8 +89,8 @@ def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> d
 
 
 def _make_own(folder: pathlib.Path) -> None:
-    """Makes the folder this run's own; what somebody else has there gets the next free name with a number."""
-    own = folder / _OWN
+    """Makes the folder training's own; what `fairat_tf.evaluate` has there gets the next free number."""
+    own = folder / BY_TRAINING
     if folder.exists() and not own.exists():
         names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
         folder.rename(next(name for name in names if not name.exists()))

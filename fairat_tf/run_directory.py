@@ -23,6 +23,8 @@ from fairat_tf import errors
 from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
 
+BY_TRAINING = ".by_training"
+"""Marks an evaluation that training made, and may replace when it goes on."""
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
