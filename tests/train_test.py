@@ -161,7 +161,8 @@ def test_the_model_card_says_what_was_done_and_its_code_loads_the_model(finished
     headings = re.findall(r"^## (.*)$", card, re.M)
     told = ["Data", "Threat model", "Result by class (test split)", "Limits", "How to load", "Recipe"]
     assert headings == [*told, "Environment"]
-    assert "100 training and 20 validation images of 32x32x3" in card and "(8/255), white box" in card
+    assert "100 training and 20 validation images of 32x32x3" in card
+    assert "epsilon 8/255 in pixels of [0, 1], white box" in card
     result = json.loads((folder / "evaluation/evaluation.json").read_text())
     for name in "0123456789":
         values = [100 * attack["per_class"][name]["accuracy"] for attack in result["attacks"].values()]
