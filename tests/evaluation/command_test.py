@@ -25,6 +25,7 @@ def models(small, tmp_path_factory):
     (folder / "run" / "best").mkdir(parents=True)
     small.network.save(folder / "run" / "best" / "model.keras")
     (folder / "run" / "config.json").write_text("{}")
+    (folder / "run" / "MODEL_CARD.md").touch()  # training has ended
     (folder / "run" / "metrics.jsonl").write_text(
         '{"epoch": 0, "loss": 2.0, "val_accuracy": 0.3}\n{"epoch": 1, "loss": 1.0}\n'
     )

@@ -136,8 +136,8 @@ def test_a_killed_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
         )
         compiled = made._compiled
 
-        def observed(function):
-            step = compiled(function)
+        def observed(function, epsilon):
+            step = compiled(function, epsilon)
 
             def wrapped(images, labels, seed):
                 before(images)
