@@ -86,16 +86,16 @@ def test_the_peers_step_is_made_of_the_best_of_its_parts():
     assert all(case.name.endswith(", step") for case in both) and len({case.name for case in both}) == 2
 
 
+def printed(arguments):
+    """Returns what the benchmark prints."""
+    command = [sys.executable, "-m", "benchmarks", *arguments.split(), "--precision=float32"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.slow
 def test_replicas_grow_in_processes_of_their_own():
     arguments = "growth replicas --network=small_cnn --width=2 --batch=4 --steps=1 --rounds=2"
-    found = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments.split(), "--precision=float32"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    found = printed(arguments)
     rows = [line.split("|")[1:] for line in found.splitlines() if line.startswith("| replicas")]
     assert len(rows) == 2 and all(float(row[1].split()[0]) > 0 for row in rows)
 
@@ -105,13 +105,7 @@ def test_methods_from_end_to_end():
     arguments = (
         "methods standard pgd_at no_such_method --network=small_cnn --width=2 --batch=4 --steps=1 --rounds=2"
     )
-    found = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments.split(), "--precision=float32"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    found = printed(arguments)
     rows = [line for line in found.splitlines() if line.startswith("| ")]
     assert len(rows) == 5 and "wall / standard" in rows[0]
     assert "1.00 (1.00 to 1.00)" in rows[2] and "no_such_method" in rows[4]

@@ -229,6 +229,8 @@ class _Cascade:
         if found is None:
             return False
         arrays, header = found
+        if "answers" not in arrays:  # of a version before it was kept
+            return False
         if header["fingerprint"] != self.fingerprint or not _alike(arrays["probe"], self.probe):
             raise ValueError(
                 f"{self.options.state_path} holds the state of another evaluation (other images, labels, "
