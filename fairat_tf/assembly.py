@@ -28,6 +28,7 @@ from fairat_tf.config import Config
 from fairat_tf.data import pipeline
 from fairat_tf.data.dataset import Dataset, Split
 from fairat_tf.data.specs import spec
+from fairat_tf.evaluation import kept_apart
 from fairat_tf.methods.base import Method
 from fairat_tf.recipes import recipe
 from fairat_tf.training_loop import Position
@@ -127,6 +128,9 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
         method.optimizer.build(method.training_network.trainable_variables)
     if method.fine_tunes and not config.network.init_from:
         logging.warning("%s is meant to start from a trained network: --init_from=RUN", config.method)
+    unseen = kept_apart.unseen_by_first(config) if dataset.validation is None else ""
+    if unseen:
+        logging.warning("--init_from was trained on examples that are to validate this run; give %s", unseen)
     if config.run.precision == "bfloat16" and devices.emulates_bfloat16():
         logging.warning("this processor has no fast bfloat16; --precision=float32 is several times as fast")
     weak = augment.get(config.data.weak_augmentation)

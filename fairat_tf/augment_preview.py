@@ -8,6 +8,7 @@ usage; 3 data missing or unreadable; 7 file not writable.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -36,6 +37,10 @@ with COMMAND.group("Images") as _values:
         flag_values=_values,
     )
     flags.DEFINE_string("data_dir", "", "Where the data set lies.", flag_values=_values)
+    flags.DEFINE_bool("download", False, "Download what is missing, as TFDS does it.", flag_values=_values)
+    flags.DEFINE_integer(
+        "image_size", 0, "Resize to this many pixels; 0 keeps the images.", 0, flag_values=_values
+    )
     flags.DEFINE_integer("examples", 8, "Rows.", 1, 1000, flag_values=_values)
 with COMMAND.group("Output") as _values:
     flags.DEFINE_string("output", "augment_preview.png", "The PNG file to write.", flag_values=_values)
@@ -43,8 +48,10 @@ with COMMAND.group("Output") as _values:
     flags.DEFINE_integer("scale", 2, "Pixels of the sheet for one of the image.", 1, 32, flag_values=_values)
 
 
-def load_images(dataset: str, data_dir: str, count: int) -> np.ndarray:
+def load_images(dataset: str, count: int, **options: Any) -> np.ndarray:
     """Returns uint8 [N, H, W, C]: `count` training images, classes in turn; without a data set drawn ones.
+
+    `options` are those of `data.load`.
 
     Raises:
       errors.DataError: the data set is missing or unreadable.
@@ -57,7 +64,7 @@ def load_images(dataset: str, data_dir: str, count: int) -> np.ndarray:
     from fairat_tf import data
 
     try:
-        train = data.load(dataset, data_dir=data_dir).train
+        train = data.load(dataset, **options).train
     except data.DataError as error:
         raise errors.DataError(str(error)) from error
     return train.images[in_turn(train.labels)[:count]]
@@ -84,7 +91,8 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     from fairat_tf.augment.sheet import contact_sheet
 
     try:
-        images = load_images(values.dataset, values.data_dir, values.examples)
+        options = {"data_dir": values.data_dir, "download": values.download, "image_size": values.image_size}
+        images = load_images(values.dataset, values.examples, **options)
         sheet = contact_sheet(images, values.augmentation, values.draws, values.seed, values.scale)
     except errors.CommandError:
         raise

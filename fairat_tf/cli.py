@@ -96,7 +96,7 @@ def stop_on_signals(message: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def home_expanded(value: Any) -> Any:
+def _home_expanded(value: Any) -> Any:
     """Returns a flag's value; in one that begins with ~ the home directory, as the shell leaves it there."""
     return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
 
@@ -153,6 +153,7 @@ class Command:
         argv = list(sys.argv if argv is None else argv)
         _accept_any_text()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves the rest to other processes
         asked = set(argv[1 : argv.index("--") if "--" in argv else None])
         if asked & (_HELP | _HELP_FULL):
             print(self.help_text(full=bool(asked & _HELP_FULL)))
@@ -179,6 +180,8 @@ class Command:
             rest = self.flags(argv)[1:]
         except flags.Error as error:
             raise errors.UsageError(f"{error} (see python -m fairat_tf.{self.name} --help)") from None
+        for name in self.flags:
+            self.flags[name].value = _home_expanded(self.flags[name].value)
         if rest and not self.arguments:
             raise errors.UsageError(
                 f"expected flags only, got {' '.join(rest)!r}; write --flag=value "

@@ -102,12 +102,6 @@ def split_cpu(count: int) -> None:
             raise ValueError(f"cpu_devices must be set before TensorFlow computes: {error}") from error
 
 
-def grow_gpu_memory() -> None:
-    """Lets TensorFlow take GPU memory as it needs it; must be called before a GPU is used."""
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
-
-
 def make_deterministic() -> None:
     """Makes ops give equal bits for equal input on the same device; an op that cannot raises when it runs.
 

@@ -115,14 +115,14 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
         "model dataset split data_dir download image_size outputs endpoint trust epsilon norm examples "
         "batch_size seed group_by confidence checks budget baseline save_examples progress"
     )
-    chosen = {name: cli.home_expanded(values[name].value) for name in names.split()}
+    chosen = {name: values[name].value for name in names.split()}
     if values.norm == "linf" and values.epsilon > 1.0:
         raise errors.UsageError(
             "epsilon must be in [0, 1] where norm is linf, as pixels are (8/255, not 8); "
             f"got {values.epsilon:g}"
         )
     attacks = tuple(name.strip() for name in values.attacks if name.strip())
-    output_dir = cli.home_expanded(values.output_dir) or _default_output(chosen["model"])
+    output_dir = values.output_dir or _default_output(chosen["model"])
     command = shlex.join(["python", "-m", "fairat_tf.evaluate", *sys.argv[1:]])
     return chosen | {
         "command": command,

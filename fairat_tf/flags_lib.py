@@ -140,4 +140,4 @@ def _has_options(values: flags.FlagValues) -> bool:
 
 def _read(options: Any, values: flags.FlagValues) -> Any:
     names = {field.name: field.metadata["flag"] or field.name for field in dataclasses.fields(options)}
-    return type(options)(**{field: cli.home_expanded(values[flag].value) for field, flag in names.items()})
+    return type(options)(**{field: values[flag].value for field, flag in names.items()})

@@ -19,7 +19,7 @@ import os
 import pathlib
 from typing import Any
 
-from fairat_tf import errors
+from fairat_tf import data, errors
 from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
 
@@ -77,7 +77,7 @@ class RunDirectory:
         except OSError as error:
             told = error.strerror or error
             raise errors.StorageError(
-                f"{self.path} cannot be used: {told}; choose another --run_dir"
+                f"{self.path} cannot be used: {told}; choose another directory"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,7 +117,7 @@ class RunDirectory:
                 f"{self.path} holds a run of another configuration ({told}); choose another --run_dir"
             )
 
-    def claim_data(self, train: Split, teacher: str = "") -> None:
+    def claim_data(self, train: Split, teacher: str = "", name: str = "") -> None:
         """Notes which examples (and whose answers) the run is trained on, or checks that they are the same.
 
         What is kept for validation, and for a test split that the source lacks, is drawn from them: from
@@ -126,6 +126,7 @@ class RunDirectory:
         Args:
           train: the examples.
           teacher: SHA-256 of the network that is distilled from; "" where there is none.
+          name: of the data set; where it holds a path, this is noted as seen from the root.
 
         Raises:
           errors.StorageError: they are others, or the teacher is another.
@@ -133,8 +134,10 @@ class RunDirectory:
         now: dict[str, Any] = {"train": train.fingerprint(), "examples": len(train)}
         before = data_of(self.path)
         if before is None:
-            self.write("data.json", json.dumps({**now, "teacher": teacher}) + "\n")
+            facts = {**now, "teacher": teacher, "source": data.place(name)}
+            self.write("data.json", json.dumps(facts) + "\n")
             return
+        before.pop("source")
         if before.pop("teacher") not in ("", teacher):
             raise errors.StorageError(
                 f"{self.path} was trained with another teacher: the file has changed since; give the one it "
@@ -154,14 +157,26 @@ class RunDirectory:
 def data_of(path: str | pathlib.Path) -> dict[str, Any] | None:
     """Returns what the run at `path` was trained on, if it says.
 
-    {"train": SHA-256, "examples": number, "teacher": SHA-256 or ""}.
+    {"train": SHA-256, "examples": number, "teacher": SHA-256 or "", "source": `data.place` of it or ""}.
     """
     try:
         found = json.loads((pathlib.Path(path) / "data.json").read_text())
         facts = {"train": str(found["train"]), "examples": int(found["examples"])}
-        return {**facts, "teacher": str(found.get("teacher", ""))}
+        return {**facts, **{name: str(found.get(name, "")) for name in ("teacher", "source")}}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def run_of(model: str) -> tuple[pathlib.Path, Config | None]:
+    """Returns the run directory that `model` is, or lies in, and its configuration; None: it is in none."""
+    path = pathlib.Path(model).resolve() if pathlib.Path(model).exists() else pathlib.Path(model)
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / "config.json").is_file():
+            try:
+                return folder, Config.from_json((folder / "config.json").read_text())
+            except (OSError, ValueError):
+                break
+    return path, None
 
 
 def then_and_now(before: dict[str, Any], train: Split) -> str:

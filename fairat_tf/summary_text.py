@@ -36,10 +36,11 @@ def recipe(config: Config, parts: Parts) -> str:
     """Returns the configuration in words, a line for each part."""
     data, network, attack, how = config.data, config.network, config.attack, config.optimization
     parameters = sum(int(np.prod(v.shape)) for v in parts.method.network.trainable_variables)
+    own = " (the data set's own)" if parts.dataset.validation is not None else ""
     changed = ", ".join(f"{k}={v}" for k, v in config.options.items())
     lines = [
         f"{config.method} on {data.dataset}, seed {config.run.seed}",
-        f"  data       {len(parts.train)} train, {len(parts.validation_split)} validation, "
+        f"  data       {len(parts.train)} train, {len(parts.validation_split)} validation{own}, "
         f"{len(parts.dataset.test)} test; {parts.dataset.num_classes} classes; batch {data.batch_size}; "
         f"augmentation {data.weak_augmentation}" + _mixing(data),
         f"  network    {network.network}, {parameters:,} parameters, {config.run.precision}",
@@ -61,7 +62,7 @@ def _few_to_choose_by(parts: Parts) -> list[str]:
     name = parts.dataset.class_names[counts.argmin()]
     return [
         f"  note       {counts.min()} validation images of {name}: chance has a say in which epoch is the "
-        "best; a larger --validation_fraction helps"
+        "best" + ("" if parts.dataset.validation is not None else "; a larger --validation_fraction helps")
     ]
 
 

@@ -124,7 +124,8 @@ def _claimed(parts: Parts, path: str, team: Team) -> Iterator[RunDirectory]:
         try:
             run = stack.enter_context(RunDirectory(path))
             run.claim(parts.config)
-            run.claim_data(parts.dataset.train, assembly.teacher_digest(parts.config))
+            teacher = assembly.teacher_digest(parts.config)
+            run.claim_data(parts.dataset.train, teacher, parts.config.data.dataset)
         except Exception:
             team.total([1])
             raise

@@ -49,6 +49,14 @@ def test_a_foreign_config_file_is_not_overwritten(tmp_path):
     assert path.read_text() == '{"something": "else"}'
 
 
+def test_the_source_is_noted_as_seen_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with RunDirectory("run") as run:
+        run.claim_data(support.tiny_split(40), name="folder:birds")
+        run.claim_data(support.tiny_split(40), name="folder:moved")
+    assert data_of("run")["source"] == f"folder:{tmp_path}/birds"
+
+
 def test_other_training_data_are_refused(tmp_path):
     train = support.tiny_split(40)
     with RunDirectory(str(tmp_path / "run")) as run:

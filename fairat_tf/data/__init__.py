@@ -12,7 +12,7 @@ import importlib
 from typing import Any
 
 from fairat_tf.data.dataset import DataError, Dataset, Split
-from fairat_tf.data.sources import PREFIXES, SOURCES, Request, source
+from fairat_tf.data.sources import PREFIXES, SOURCES, Request, Source, place, source
 from fairat_tf.data.specs import Spec, spec
 from fairat_tf.data.splitting import limited, split_validation
 
@@ -24,6 +24,7 @@ __all__ = [
     "evaluation_batches",
     "load",
     "names",
+    "place",
     "spec",
     "split_validation",
     "steps_per_epoch",
@@ -84,7 +85,7 @@ def load(
     from fairat_tf.data.checks import check
 
     request = Request(name, data_dir, download, image_size, progress)
-    whole = source(name, data_dir)(request)
+    whole = _read(source(name, data_dir), request)
     check(whole)
     data = dataclasses.replace(
         whole,
@@ -93,3 +94,11 @@ def load(
     )
     check(data)
     return data
+
+
+def _read(read: Source, request: Request) -> Dataset:
+    try:
+        return read(request)
+    except OSError as error:
+        what = f"{error.filename or 'a file'} cannot be read ({error.strerror or error})"
+        raise DataError(f"{request.name}: {what}") from error

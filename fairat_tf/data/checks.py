@@ -38,17 +38,22 @@ def check(dataset: Dataset) -> None:
     _check_classes(dataset)
 
 
-def _check_split(where: str, split: Split, dataset: Dataset) -> None:
+def check_pairs(where: str, split: Split) -> None:
+    """Raises DataError unless every image has one label and one value of each group column."""
     if len(split.images) != len(split.labels):
         raise DataError(
             f"{where}: {len(split.images)} images but {len(split.labels)} labels; they must pair up."
         )
-    if "label" in split.groups:
-        raise DataError(f"{where}: group column 'label': that name means the class; give it another.")
     for column, values in split.groups.items():
         if values.shape != split.labels.shape:
             raise DataError(f"{where}: group column {column!r} has shape {list(values.shape)}, "
                             f"expected one value for each of {len(split.labels)} images.")  # fmt: skip
+
+
+def _check_split(where: str, split: Split, dataset: Dataset) -> None:
+    check_pairs(where, split)
+    if "label" in split.groups:
+        raise DataError(f"{where}: group column 'label': that name means the class; give it another.")
     if not len(split):
         raise DataError(f"{where}: no examples.")
     if split.images.ndim != 4 or split.images.shape[-1] not in (1, 3) or split.images.dtype != np.uint8:

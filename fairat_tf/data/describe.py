@@ -3,14 +3,15 @@
 print(describe(fairat_tf.data.load("street_digits")))
 """
 
+import functools
 import pathlib
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from fairat_tf import errors
-from fairat_tf.data.dataset import Dataset
-from fairat_tf.data.sources import PREFIXES
+from fairat_tf.data.dataset import DataError, Dataset
+from fairat_tf.data.sources import PREFIXES, Request
 from fairat_tf.data.specs import pixel_statistics
 
 _EXAMPLES = 12
@@ -66,15 +67,19 @@ def contact_sheet(dataset: Dataset, path: str) -> None:
 
 
 def downloads(name: str, data_dir: str = "") -> str:
-    """Returns a text: what TFDS would download for data set `name`, or "" where it needs or knows nothing."""
+    """Returns a text: what TFDS would download for data set `name`; "" where it has it or says nothing."""
     if name == "street_digits" or name.partition(":")[0] in PREFIXES.names():
         return ""
     import tensorflow_datasets as tfds
 
     from fairat_tf.data import tfds_source
 
-    builder = tfds.builder(tfds_source.tfds_name(name), data_dir=data_dir or None)
-    files = tfds_source.wanted_files(builder)
+    opened = functools.partial(tfds.builder, tfds_source.tfds_name(name))
+    try:
+        builder = tfds_source.make_builder(opened, Request(name, data_dir))
+    except DataError:
+        return ""
+    files = {} if builder.is_prepared() else tfds_source.wanted_files(builder)
     if not files:
         return ""
     lines = [f"  {url} ({size / 2**20:.1f} MiB)" for url, (_, size) in files.items()]

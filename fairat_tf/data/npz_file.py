@@ -17,6 +17,7 @@ import pathlib
 import numpy as np
 
 from fairat_tf import errors
+from fairat_tf.data import checks
 from fairat_tf.data.dataset import DataError, Dataset, Split
 from fairat_tf.data.group_columns import coded
 from fairat_tf.data.images import resize, to_uint8
@@ -53,6 +54,7 @@ def load_npz(request: Request) -> Dataset:
     drawn = test is None
     if test is None:
         logging.warning("%s has no test images: a stratified 20 %% becomes the test split.", request.name)
+        checks.check_pairs(f"{request.name} train", train)
         _check_labels(train, len(names), path)
         train, test = carve_test(train, len(names))
     return Dataset(request.name, names, train, test, splits.get("validation"), group_names, drawn)
@@ -83,7 +85,7 @@ def _split(arrays: dict[str, np.ndarray], prefix: str, path: pathlib.Path, image
                         f"test_images, test_labels, or images, labels; received {found}.")  # fmt: skip
     images = to_uint8(arrays[f"{prefix}images"], f"{path} {prefix}images")
     labels = _integers(arrays[f"{prefix}labels"], f"{path} {prefix}labels")
-    if image_size:
+    if image_size and len(images):
         images = np.stack([resize(image, image_size) for image in images])
     return Split(images, np.clip(labels, -1, np.iinfo(np.int32).max).astype(np.int32))
 

@@ -6,6 +6,7 @@ A source is a function `Request -> Dataset`. A new one is one file and one line 
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,14 @@ PREFIXES = Table(
         "npz": "fairat_tf.data.npz_file:load_npz",
     },
 )
+
+
+def place(name: str) -> str:
+    """Returns the data set's name with the path in it, if there is one, absolute."""
+    prefix, colon, path = name.partition(":")
+    if not colon or prefix not in PREFIXES.names():
+        return name
+    return f"{prefix}:{pathlib.Path(path).expanduser().resolve()}"
 
 
 def source(name: str, data_dir: str) -> Source:

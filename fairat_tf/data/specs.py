@@ -5,11 +5,14 @@ network = fairat_tf.networks.get("resnet18")(num_classes=10, mean=known.mean, st
 """
 
 import dataclasses
+import re
 
 import numpy as np
 
 from fairat_tf.data.dataset import Dataset
+from fairat_tf.data.tfds_features import split_name
 
+_VERSION = re.compile(r":[\d*][\d.*]*$")
 _DIGITS = tuple("0123456789")
 
 
@@ -70,12 +73,18 @@ SPECS: dict[str, Spec] = {
 """Known data sets; for others `spec` computes mean and deviation."""
 
 
+def known_spec(name: str) -> Spec | None:
+    """Returns the `Spec` of a listed data set, with a version or its own label named or not; else None."""
+    base, feature = split_name(name)
+    return SPECS.get(_VERSION.sub("", base)) if feature in ("", "label") else None
+
+
 def spec(name: str, dataset: Dataset) -> Spec:
     """Returns the `Spec` of data set `name`; mean and deviation of unknown ones come from the train pixels.
 
     Known values are used only where they fit the channels of `dataset`.
     """
-    known = SPECS.get(name)
+    known = known_spec(name)
     if known is not None and len(known.mean) == dataset.image_shape[-1]:
         return known
     mean, std = pixel_statistics(dataset.train.images)

@@ -51,6 +51,6 @@ def _read(path: pathlib.Path, image_size: int) -> Split:
     if ((labels < 1) | (labels > 10)).any():
         raise DataError(f"{path}: labels must be in [1, 10] (10 is digit 0), received up to {labels.max()}.")
     images = np.ascontiguousarray(pixels.transpose(3, 0, 1, 2))
-    if image_size:
+    if image_size and len(images):
         images = np.stack([resize(image, image_size) for image in images])
     return Split(images, labels % 10)

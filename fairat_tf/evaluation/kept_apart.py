@@ -8,11 +8,11 @@ A data set without a validation split is divided when a run begins, by the run's
 
 from pathlib import Path
 
-from fairat_tf import errors
+from fairat_tf import data, errors
 from fairat_tf.config import Config
-from fairat_tf.data import PREFIXES, Dataset, Split, split_validation
+from fairat_tf.data import Dataset, Split, split_validation
 from fairat_tf.data.splitting import limited
-from fairat_tf.run_directory import data_of, then_and_now
+from fairat_tf.run_directory import data_of, run_of, then_and_now
 
 
 def splits_of(dataset: Dataset, name: str, model: str, wanted: str = "") -> dict[str, Split]:
@@ -24,8 +24,8 @@ def splits_of(dataset: Dataset, name: str, model: str, wanted: str = "") -> dict
     Raises:
       DataError: the split `wanted` is drawn from the training data, and these have changed since the run.
     """
-    folder, config = _run_of(model)
-    if config is None or _place(config.data.dataset) != _place(name):
+    folder, config = run_of(model)
+    if config is None or not _is_of(name, folder, config):
         return dataset.splits
     used, seed = config.data, config.run.seed
     train = limited(dataset.train, used.limit_train, seed, dataset.num_classes)
@@ -38,10 +38,9 @@ def splits_of(dataset: Dataset, name: str, model: str, wanted: str = "") -> dict
     return {**dataset.splits, "train": train, "validation": validation}
 
 
-def _place(name: str) -> str:
-    """Returns the data set's name with the path in it, if there is one, in its only form."""
-    source, colon, path = name.partition(":")
-    return f"{source}:{Path(path).expanduser().resolve()}" if colon and source in PREFIXES.names() else name
+def _is_of(name: str, folder: Path, config: Config) -> bool:
+    """Says whether data set `name` is what the run in `folder` was trained on."""
+    return data.place(name) == ((data_of(folder) or {}).get("source") or data.place(config.data.dataset))
 
 
 def _check_unchanged(folder: Path, name: str, train: Split) -> None:
@@ -54,13 +53,19 @@ def _check_unchanged(folder: Path, name: str, train: Split) -> None:
         )
 
 
-def _run_of(model: str) -> tuple[Path, Config | None]:
-    """Returns the run directory that `model` is, or lies in, and its configuration; None: it is in none."""
-    path = Path(model).resolve() if Path(model).exists() else Path(model)
-    for folder in (path, path.parent, path.parent.parent):
-        if (folder / "config.json").is_file():
-            try:
-                return folder, Config.from_json((folder / "config.json").read_text())
-            except (OSError, ValueError):
-                break
-    return path, None
+def unseen_by_first(config: Config) -> str:
+    """Returns the flags that would keep apart what the run of `init_from` kept; "" where nothing is wrong.
+
+    Both runs draw their validation examples from the training data, by seed, share and limit. With the same
+    seed and limit, a larger share contains a smaller one; otherwise the first run has trained on some.
+    """
+    folder, first = run_of(config.network.init_from)
+    if not config.network.init_from or first is None or not _is_of(config.data.dataset, folder, first):
+        return ""
+    drawn, wanted = ((run.run.seed, run.data.limit_train) for run in (first, config))
+    if drawn == wanted and first.data.validation_fraction >= config.data.validation_fraction:
+        return ""
+    return (
+        f"--seed={first.run.seed} --limit_train={first.data.limit_train} "
+        f"--validation_fraction={first.data.validation_fraction:g}"
+    )

@@ -13,6 +13,7 @@ DATA_COMMAND = [
     ("data: unknown flag", ["npz:{shelf}/good.npz", "--colour=red"], USAGE, "colour"),
     ("data: image size a word", ["npz:{shelf}/good.npz", "--image_size=large"], USAGE, "image_size"),
     ("data: corrupt picture", ["folder:{shelf}/corrupt"], DATA, "9.png"),
+    ("data: no such configuration", ["mnist/nosuch", "--data_dir={run}"], DATA, "TFDS cannot open it"),
     ("data: one class", ["npz:{shelf}/one_class.npz"], DATA, "at least two classes"),
     ("data: sheet in no folder", ["npz:{shelf}/good.npz", "--contact_sheet={run}/a/b.png"], STORAGE, "b.png"),
     ("data: full disk", ["npz:{shelf}/good.npz", "--contact_sheet=/dev/full"], STORAGE, "No space"),
@@ -41,6 +42,7 @@ OTHERS = [
     ("preview: unknown augmentation", augment_preview, ["--augmentation=swirl"], USAGE, "swirl"),
     ("preview: no rows", augment_preview, ["--examples=0"], USAGE, "examples"),
     ("preview: no such folder", augment_preview, ["--dataset=folder:{shelf}/none"], DATA, "no folder"),
+    ("preview: not there", augment_preview, ["--dataset=mnist", "--data_dir={run}"], DATA, "downloads are"),
     ("preview: file below a file", augment_preview, ["--output={shelf}/text.npz/a.png"], STORAGE, "a.png"),
 ]
 

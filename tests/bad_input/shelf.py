@@ -20,6 +20,13 @@ def arrays(**changes):
     return {name: value for name, value in kept.items() if value is not None}
 
 
+def untested(**changes):
+    """Returns changes to `arrays` that leave the short form, without a test split: images and labels."""
+    whole = arrays()
+    short = {"images": whole["train_images"], "labels": whole["train_labels"]}
+    return dict.fromkeys(whole) | short | changes
+
+
 def floats(value):
     images = arrays()["train_images"] / np.float32(255)
     images[7, 2, 2, 1] = value
@@ -52,6 +59,14 @@ def npz_files():
         "no_test": {"test_images": images[:0], "test_labels": labels[:0]},
         "test_size": {"test_images": images[:12, :6, :6]},
         "groups": {"train_groups_age": np.arange(59)},
+        **{
+            f"short_{name}": untested(**changes)
+            for name, changes in {
+                "labels": {"labels": labels[:50]},
+                "images": {"images": images[:50]},
+                "groups": {"groups_age": np.arange(70)},
+            }.items()
+        },
         "objects": {"train_labels": np.array([{}] * 60)},
         "one_each": {"train_images": images[:3], "train_labels": labels[:3]},
     }

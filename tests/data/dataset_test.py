@@ -136,6 +136,15 @@ def test_recipes(name: str, flip: bool, rate: float) -> None:
     assert (specs.SPECS[name].flip, specs.SPECS[name].learning_rate) == (flip, rate)
 
 
+@pytest.mark.parametrize("name", ["svhn_cropped:3.1.0", "svhn_cropped:label", "svhn_cropped:*.*.*:label"])
+def test_a_version_or_its_own_label_changes_nothing_of_what_is_known(name: str) -> None:
+    assert specs.known_spec(name) is specs.SPECS["svhn_cropped"]
+
+
+def test_another_label_makes_it_another_data_set() -> None:
+    assert specs.known_spec("svhn_cropped:id") is None
+
+
 def test_known_mean_is_not_used_for_other_channels() -> None:
     assert len(data.spec("mnist", whole()).mean) == 3
 

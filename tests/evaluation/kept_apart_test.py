@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fairat_tf import assembly, data, errors
-from fairat_tf.config import Config, Data, Run
+from fairat_tf.config import Config, Data, Network, Run
 from fairat_tf.data.dataset import Dataset
 from fairat_tf.data.splitting import limited
 from fairat_tf.evaluation import kept_apart, running
@@ -78,6 +78,47 @@ def test_a_folder_is_the_same_however_it_is_written(tmp_path, spelling):
     (tmp_path / "run/config.json").write_text(config(name=f"folder:{tmp_path}/data").to_json())
     found = kept_apart.splits_of(support.tiny_dataset(), spelling.format(tmp_path), str(tmp_path / "run"))
     assert len(found["validation"]) == 24
+
+
+def test_a_folder_named_from_elsewhere_is_the_run_s_own(run_directory, tmp_path, monkeypatch):
+    path = run_directory(name="folder:birds")
+    monkeypatch.chdir(tmp_path)
+    whole = support.tiny_dataset()
+    RunDirectory(str(path)).claim_data(whole.train, name="folder:birds")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    grown = dataclasses.replace(whole, train=support.tiny_split(120, seed=9), test_is_drawn=True)
+    with pytest.raises(errors.DataError, match="96 training examples then, 120 now"):
+        kept_apart.splits_of(grown, f"folder:{tmp_path}/birds", str(path), "test")
+
+
+def own(path, **facts):
+    return dataclasses.replace(config(), network=Network(init_from=str(path)), **facts)
+
+
+def test_a_first_network_must_not_have_seen_what_validates(run_directory):
+    path = run_directory()
+    fits = [own(path), own(path, data=Data(dataset="tiny", validation_fraction=0.1)), config()]
+    fits += [own(path, data=Data(dataset="other")), own(path / "../none")]
+    assert [kept_apart.unseen_by_first(one) for one in fits] == [""] * 5
+    told = "--seed=3 --limit_train=0 --validation_fraction=0.25"
+    changes = [
+        {"run": Run(seed=4)},
+        {"data": Data(dataset="tiny", validation_fraction=0.3)},
+        {"data": Data(dataset="tiny", validation_fraction=0.25, limit_train=50)},
+    ]
+    assert [kept_apart.unseen_by_first(own(path, **change)) for change in changes] == [told] * 3
+
+
+@pytest.mark.parametrize(
+    ("seed", "fraction", "seen"), [(3, 0.25, False), (3, 0.1, False), (3, 0.5, True), (4, 0.25, True)]
+)
+def test_so_it_is_among_the_examples_themselves(seed, fraction, seen):
+    train = support.tiny_dataset().train
+    first, _ = data.split_validation(train, 0.25, 3, 4)
+    _, validation = data.split_validation(train, fraction, seed, 4)
+    trained = {image.tobytes() for image in first.images}
+    assert any(image.tobytes() in trained for image in validation.images) is seen
 
 
 def test_a_model_without_a_run_has_no_validation(tmp_path):
