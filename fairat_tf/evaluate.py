@@ -122,7 +122,7 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
             f"got {values.epsilon:g}"
         )
     attacks = tuple(name.strip() for name in values.attacks if name.strip())
-    output_dir = values.output_dir or _default_output(chosen["model"])
+    output_dir = values.output_dir or _default_output(str(chosen["model"]))
     command = shlex.join(["python", "-m", "fairat_tf.evaluate", *sys.argv[1:]])
     return chosen | {
         "command": command,

@@ -36,7 +36,6 @@ from fairat_tf.callbacks.board import Board, shown
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
 from fairat_tf.callbacks.hard_gallery import HardGallery
 from fairat_tf.callbacks.last_networks import LastNetworks
-from fairat_tf.callbacks.method_hooks import MethodHooks
 from fairat_tf.callbacks.pictures import curves_png
 from fairat_tf.callbacks.progress import Progress
 from fairat_tf.callbacks.run_log import RunLog
@@ -45,6 +44,7 @@ from fairat_tf.callbacks.zero_gradients import ZeroGradients
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.config import Config
 from fairat_tf.evaluation import suite
+from fairat_tf.methods.hooks import MethodHooks
 from fairat_tf.model_card import model_card
 from fairat_tf.reporting import console
 from fairat_tf.run_directory import RunDirectory, default_path, write_atomically
@@ -190,7 +190,7 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
     best = BestCheckpoint(run / "best/model.keras", config.run.select, writes=team.chief)
     history = ClasswiseHistory(parts.dataset.class_names)
     progress = Progress(history)
-    callbacks: list[Any] = [history, MethodHooks(history), best]
+    callbacks: list[Any] = [history, MethodHooks(), best]
     if team.chief:
         callbacks += [progress, ZeroGradients(history), RunLog(run, history), EpochTimes(run)]
         callbacks.append(LastNetworks(run / "last", config.run.keep_last))

@@ -8,10 +8,10 @@ import tensorflow as tf
 from fairat_tf import errors
 from fairat_tf.callbacks.best_checkpoint import BestCheckpoint
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
-from fairat_tf.callbacks.method_hooks import MethodHooks
 from fairat_tf.callbacks.run_log import RunLog
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.data import pipeline
+from fairat_tf.methods.hooks import MethodHooks
 from fairat_tf.run_directory import RunDirectory
 from fairat_tf.training_loop import Loop, Position
 from tests import support
@@ -50,7 +50,7 @@ def loop_for(directory, method, strategy=None, stop_after=None, **kwargs):
     return Loop(
         method,
         strategy or tf.distribute.get_strategy(),
-        callbacks=[history, MethodHooks(history), RunLog(run, history), best],
+        callbacks=[history, MethodHooks(), RunLog(run, history), best],
         checkpoints=Checkpoints(run / "checkpoints", method.state),
         stopping=stopping,
         **kwargs,
@@ -114,7 +114,7 @@ def test_the_loop_equals_fit(tmp_path):
             initial_epoch=epoch,
             epochs=epoch + 1,
             validation_data=validation(),
-            callbacks=[history, MethodHooks(history)],
+            callbacks=[history, MethodHooks()],
             verbose=0,
         ).history
         rows.append({name: values[-1] for name, values in logs.items()})

@@ -112,13 +112,17 @@ class PGD:
         """
         ball = threat.get(self.norm)(images, self.epsilon if epsilon is None else epsilon)
         loss = loss or objectives.get(self.objective)
-        if self.restarts == 1 and not self.keep_best:
+        if self._ends_with_its_last_point:
             return self._last_point(logits_fn, loss, ball, labels, seed)
         best = self._best_point(logits_fn, loss, ball, labels, seed)
         for restart in range(1, self.restarts):
             other = self._best_point(logits_fn, loss, ball, labels, rng.fold(seed, restart))
             best = _stronger(best, other)
         return best[0]
+
+    @property
+    def _ends_with_its_last_point(self) -> bool:
+        return self.restarts == 1 and not self.keep_best
 
     def start(self, images: tf.Tensor, seed: rng.Seed, epsilon: Any = None) -> tf.Tensor:
         """Returns the points [B, H, W, C] at which a call with the same seed begins."""
@@ -136,7 +140,8 @@ class PGD:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Goes on from given points, for methods that look at the way and not only at its end.
 
-        `start`, then walks whose steps add up to the attack's, end where a call with the same seed ends.
+        `start`, then walks whose steps add up to the attack's, end where a call with the same seed ends, if
+        that has one restart and keeps the last point.
 
         Args:
           logits_fn, images, labels, epsilon, loss: as for a call.
@@ -146,7 +151,12 @@ class PGD:
         Returns:
           (points after the steps, number of the `steps` points passed before that were classified rightly,
           float32 [B]).
+
+        Raises:
+          ValueError: the attack has restarts, or keeps its best point.
         """
+        if not self._ends_with_its_last_point:
+            raise ValueError("a method that looks at the attack's way needs restarts=1 and keep_best=False")
         ball = threat.get(self.norm)(images, self.epsilon if epsilon is None else epsilon)
         step_size, maximised = self._step(ball), loss or objectives.get(self.objective)
 
@@ -164,8 +174,11 @@ class PGD:
         """Returns 1.0 for each example [B] that a call with this seed left at its start: a gradient of 0.
 
         At a point whose gradient is exactly 0 the attack stays; it then judges the network by noise alone. An
-        example with radius 0 has nowhere to go and counts 0. Costs a random draw, no pass.
+        example with radius 0 has nowhere to go and counts 0, and so does every example where the attack has
+        restarts or keeps its best point, which may be its start. Costs a random draw, no pass.
         """
+        if not self._ends_with_its_last_point:
+            return tf.zeros(tf.shape(images)[:1], images.dtype)
         start = self.start(images, seed, epsilon)
         same = tf.reduce_all(adversarial == start, list(range(1, start.shape.rank)))
         radius = threat.per_example(self.epsilon if epsilon is None else epsilon, images)

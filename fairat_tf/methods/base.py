@@ -39,7 +39,7 @@ from fairat_tf import config, optimization, rng
 from fairat_tf.methods import awp, moving_statistics
 from fairat_tf.methods import class_weights as weighting
 from fairat_tf.methods.batches import Batch, Examples, plain_examples, unpack
-from fairat_tf.methods.measuring import Measured
+from fairat_tf.methods.measuring import Measured, first_attack_counted
 from fairat_tf.methods.options import Plain
 from fairat_tf.networks.folding import prepared
 from fairat_tf.networks.training_pass import training_pass
@@ -299,11 +299,10 @@ class Method(Measured):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Runs one step of training on a batch and returns the training metrics."""
-        batch = unpack(data)
+        batch = unpack(data, training=True)
         seed = rng.key(self.seed, "train_step", self.optimizer.iterations)
-        self._counts_stuck = True
-        examples = self.training_batch(batch, seed)
-        self._counts_stuck = False
+        with first_attack_counted():
+            examples = self.training_batch(batch, seed)
         variables = self.training_network.trainable_variables
         with self._perturbed_weights(examples):
             gradients, loss, logits = self._gradients(examples)

@@ -31,6 +31,17 @@ class Batch(NamedTuple):
         """What attack, loss and class-wise values follow: labels int32 [B], or mixed ones float32 [B, K]."""
         return self.labels if self.soft is None else self.soft
 
+    @property
+    def size(self) -> int:
+        """B, for methods whose choice among the rows needs it before they are there.
+
+        Raises:
+          ValueError: it is not known.
+        """
+        if self.labels.shape[0] is None:
+            raise ValueError("expected batches of one size: tf.data's batch(..., drop_remainder=True)")
+        return int(self.labels.shape[0])
+
 
 class Examples(NamedTuple):
     """What is trained on: M rows, the first B of which belong to the batch's own examples.
@@ -58,10 +69,18 @@ class Examples(NamedTuple):
         return self.labels if self.soft is None else self.soft
 
 
-def unpack(data: Any) -> Batch:
-    """Returns the batch from a dict of `fairat_tf.data.pipeline` or an (images, labels) pair."""
+def unpack(data: Any, training: bool = False) -> Batch:
+    """Returns the batch from a dict of `fairat_tf.data.pipeline` or an (images, labels) pair.
+
+    Raises:
+      ValueError: something else; weights of examples or classes, or padded rows to train on.
+    """
     if not isinstance(data, dict):
-        data = dict(zip(("image", "label"), data, strict=False))
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise ValueError("expected batches (images, labels); weights of Keras' fit have no effect here")
+        data = {"image": data[0], "label": data[1]}
+    if training and "mask" in data:
+        raise ValueError("these batches are padded, for evaluation; train on `data.training_batches`")
     soft = data.get("soft_label")
     labels = tf.cast(data["label"], tf.int32) if soft is None else tf.argmax(soft, -1, tf.int32)
     return Batch(

@@ -81,7 +81,7 @@ class DAFA(Method):
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:
         """Adds up the adversarial probabilities of each class in the last epoch of the warm-up."""
         now = tf.cast(tf.equal(self.epoch, self._last_of_warmup), self.seen.dtype)
-        size = batch.labels.shape[0]
+        size = tf.shape(batch.labels)[0]
         probabilities = tf.nn.softmax(tf.cast(logits[:size], self.seen.dtype))
         sums = class_sums(probabilities, batch.truth, self.num_classes)
         counts = class_sums(tf.ones([size], self.seen.dtype), batch.truth, self.num_classes)

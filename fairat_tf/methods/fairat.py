@@ -98,7 +98,7 @@ class FairAT(WithHardExamples, WithViews):
     def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
         """Returns the batch with its hard examples augmented (steps 1 to 6 of the module's box)."""
         images, truth = batch.images, batch.truth
-        attack_seed, size = rng.fold(seed, "attack"), truth.shape[0]
+        attack_seed, size = rng.fold(seed, "attack"), batch.size
         adversarial = self.attacked(images, truth, attack_seed) if self._attacks_first else None  # 1
         scores = self.scores(batch, adversarial, attack_seed)  # 2
         chosen = self.chosen(scores, batch.labels, seed)  # 3
@@ -131,7 +131,7 @@ class FairAT(WithHardExamples, WithViews):
     ) -> Examples:
         """Returns the batch attacked, and behind it the rows of the views that `_shared_out` returns."""
         views, attacked, labels, truth, present = behind
-        size = batch.labels.shape[0]
+        size = batch.size
         return Examples(
             images=tf.concat([adversarial, attacked], 0),
             natural=tf.concat([batch.images, views], 0),

@@ -25,6 +25,7 @@ The attack must offer `start` and `walk`, as PGD does.
 """
 
 import dataclasses
+import logging
 from typing import Any
 
 import tensorflow as tf
@@ -56,10 +57,17 @@ class HAM(Method):
             0.0, "share of the easy examples that are kept, at random (CIFAR-100: 0.3)", low=0.0, high=1.0
         )
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        wanted, last = self.options.ham_classify_step, self.attack.steps - 1
+        if wanted > last:
+            logging.warning("ham: an attack of %d steps classifies after %d, not %d", last + 1, last, wanted)
+        self._classified_after = min(wanted, last)
+
     def training_batch(self, batch: Batch, seed: rng.Seed) -> Examples:
         """Returns all examples attacked; those to leave out are not `present`."""
         images, labels, attack = batch.images, batch.labels, self.attack
-        first, logits_fn = min(self.options.ham_classify_step, attack.steps - 1), self.inference
+        first, logits_fn = self._classified_after, self.inference
 
         def walk(points: tf.Tensor, steps: int) -> tuple[tf.Tensor, tf.Tensor]:
             return attack.walk(logits_fn, points, images, labels, steps)
@@ -70,7 +78,7 @@ class HAM(Method):
         points, _ = walk(points, attack.steps - first - 1)
         self.count_stuck(images, points, labels, attack_seed)
         started = self.epoch >= self.epoch_at(self.options.ham_begin)
-        kept = rng.uniform(rng.fold(seed, "keep the easy"), [labels.shape[0]]) < self.options.ham_keep
+        kept = rng.uniform(rng.fold(seed, "keep the easy"), [tf.shape(labels)[0]]) < self.options.ham_keep
         hard = right < 0.5
         present = tf.cast(hard | kept | ~started, tf.float32)
         examples = plain_examples(batch, tf.stop_gradient(points))

@@ -54,7 +54,9 @@ class HardOptions(WithLoss):
         "running quantile (quantile)",
         choices=("topk", "mean", "quantile"),
     )
-    hard_fraction: float = option(0.5, "share of hard examples", low=0.0, high=1.0, open_low=True)
+    hard_fraction: float = option(
+        0.5, "share of hard examples (not with mean, all)", low=0.0, high=1.0, open_low=True
+    )
     hard_choice: str = option(
         "hardest",
         "control: whom to take instead of the hardest",
@@ -81,6 +83,8 @@ class WithHardExamples(Method):
         for name in ("hard_ramp_epochs", "hard_group"):
             if getattr(options, name) and not self._ranks:
                 raise ValueError(f"{name} needs topk, and hardest, easiest or random")
+        if options.hard_choice in ("all", "worst_classes") and options.hard_select != "topk":
+            raise ValueError(f"hard_choice={options.hard_choice} ranks nothing: hard_select has no effect")
         if options.hard_choice == "random" and options.hard_select != "topk":
             raise ValueError("hard_choice=random needs hard_select=topk: random numbers have no threshold")
         if self._remembers and not self.num_examples:
@@ -100,12 +104,13 @@ class WithHardExamples(Method):
 
     def scores(self, batch: Batch, adversarial: tf.Tensor | None, attack_seed: rng.Seed) -> tf.Tensor:
         """Returns how hard each example is, float32 [B]; nothing here is differentiated."""
+        size = batch.size
         if self._remembers:
             if batch.index is None:
                 raise ValueError(
                     "hard_score=memory needs batches that carry `index`, the row of each example"
                 )
-            return tf.gather(self.memory, batch.index)
+            return tf.gather(self.memory, tf.ensure_shape(batch.index, [size]))
         view, score = _SCORES[self.options.hard_score]
         if view == "start":
             points = self.attack.start(batch.images, attack_seed, self.epsilon_for(batch.truth))

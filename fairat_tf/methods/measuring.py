@@ -4,7 +4,9 @@ logs = model.test_step(batch)                       # {"clean_accuracy": ..., "r
 model.classwise(model.validation_metrics)["robust"]           # NumPy [K]
 """
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -14,12 +16,40 @@ import tensorflow as tf
 from fairat_tf import rng
 from fairat_tf.attacks.pgd import misclassified
 from fairat_tf.methods.batches import Batch, Examples, unpack
+from fairat_tf.methods.fitting import Fitted
 from fairat_tf.metrics.classwise import ClassMean, Confusion
 from fairat_tf.networks.folding import prepared
 from fairat_tf.objectives import losses
 
 
-class Measured(keras.Model):
+class _FirstAttack(threading.local):
+    """Whether `count_stuck` counts: from the begin of a training step to its first attack, in this thread.
+
+    Each replica's step runs in a thread of its own, and these take turns in the middle of the step.
+    """
+
+    awaited = False
+
+
+_first_attack = _FirstAttack()
+
+
+@contextlib.contextmanager
+def first_attack_counted() -> Iterator[None]:
+    """Inside, the first attack is looked at for examples that a gradient of 0 left at the start."""
+    _first_attack.awaited = True
+    try:
+        yield
+    finally:
+        _first_attack.awaited = False
+
+
+def unknown_as_average(costs: np.ndarray, average: float) -> np.ndarray:
+    """Returns the costs [K] and the average behind them, [K + 1]; NaN, no example, becomes it."""
+    return np.append(np.where(np.isnan(costs), average, costs), average)
+
+
+class Measured(Fitted):
     """The part of `methods.base.Method` that counts, clean and attacked, class by class."""
 
     adversarial: bool
@@ -28,9 +58,6 @@ class Measured(keras.Model):
     num_classes: int
     seed: int
     validation_attack: Callable[..., tf.Tensor]
-    _counts_stuck = (
-        False  # whether `count_stuck` counts: from the begin of a training step to its first attack
-    )
 
     def _add_metrics(self) -> None:
         view = "robust" if self.adversarial else "clean"
@@ -64,11 +91,11 @@ class Measured(keras.Model):
 
         `labels` are int32 [B], or mixed ones [B, K]: their largest share then; `seed` is that of the attack.
         """
-        if not self._counts_stuck or not hasattr(self.attack, "stuck"):
+        if not _first_attack.awaited or not hasattr(self.attack, "stuck"):
             return
         classes = tf.argmax(labels, -1, tf.int32) if labels.dtype.is_floating else labels
         self.train_zero_gradient.update_state(classes, self.attack.stuck(images, adversarial, seed, epsilon))
-        self._counts_stuck = False
+        _first_attack.awaited = False
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Runs one step of validation, clean and attacked, and returns the validation metrics."""
@@ -106,7 +133,7 @@ class Measured(keras.Model):
         if not validation:
             raise ValueError("class_weights=hedge needs validation data after every epoch")
         average = keras.ops.convert_to_numpy(self.robust_loss.result())
-        return np.append(np.nan_to_num(validation[self.robust_loss.name]), average)
+        return unknown_as_average(validation[self.robust_loss.name], float(average))
 
     @property
     def train_metrics(self) -> list[keras.metrics.Metric]:

@@ -96,7 +96,7 @@ class Spectral(Method):
         weight = tf.gather_nd(tf.convert_to_tensor(self.confusion_weights), tf.stack([predicted, labels], -1))
         if self.class_weights:
             weight *= self.of_class(self.class_weight, labels)
-        weighed = weight * losses.cross_entropy(logits, labels)
+        weighed = weight * losses.cross_entropy(logits, self.targets(examples))
         return loss + self.options.spectral_strength * weighed, logits
 
     def observe(self, batch: Batch, examples: Examples, loss: tf.Tensor, logits: tf.Tensor) -> None:

@@ -1,7 +1,7 @@
 """WAT: worst-class adversarial training by no-regret weights.
 
     model = WAT(network, attack=attack, num_classes=10, epochs=110)
-    model.fit(batches, validation_data=validation, callbacks=[history, MethodHooks(history)])
+    model.fit(batches, epochs=100, validation_data=validation)
 
 Li, Liu, "WAT: Improve the Worst-Class Robustness in Adversarial Training", AAAI 2023 (arXiv 2302.04025).
 Minimise the maximum over K class risks and the average risk; Hedge plays the maximum, with the risks of the
@@ -27,13 +27,13 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from fairat_tf.config import option
 from fairat_tf.methods.base import Method
 from fairat_tf.methods.batches import Batch, Examples
 from fairat_tf.methods.class_weights import hedge
+from fairat_tf.methods.measuring import unknown_as_average
 from fairat_tf.methods.options import WithLoss, loss_option
 from fairat_tf.metrics.classwise import ClassMean
 from fairat_tf.objectives.robust import Terms
@@ -79,7 +79,7 @@ class WAT(Method):
         if not validation:
             raise ValueError("wat needs validation data after every epoch: its class weights follow them")
         average = float(keras.ops.convert_to_numpy(self.cost.result()))
-        costs = np.append(np.nan_to_num(validation["cost"]), average)
+        costs = unknown_as_average(validation["cost"], average)
         total = keras.ops.convert_to_numpy(self.total_costs) + costs
         self.total_costs.assign(total)
         self.weights_by_class.assign(hedge(total, self.options.wat_eta))

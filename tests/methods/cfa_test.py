@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from fairat_tf import attacks
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
-from fairat_tf.callbacks.method_hooks import MethodHooks
+from fairat_tf.methods.hooks import MethodHooks
 from fairat_tf.training_loop import Loop, Position
 from tests import support
 from tests.methods import oracle
@@ -139,7 +139,7 @@ def test_the_gate_measures_the_weights_and_validation_the_average():
     network = support.tiny_network(batch_norm=True)
     method = support.make_method("cfa", network, attack=attack, epochs=2, **options)
     history, copy = ClasswiseHistory(tuple("abcd")), Copy()
-    loop = Loop(method, tf.distribute.get_strategy(), callbacks=[history, MethodHooks(history), copy])
+    loop = Loop(method, tf.distribute.get_strategy(), callbacks=[history, MethodHooks(), copy])
     loop.run(Position(), 2, lambda position: data, 4, data)
     # nothing passes 1.1: what is validated are still the weights of the first epoch
     first = support.make_method("pgd_at", support.tiny_network(batch_norm=True), attack=attack)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from fairat_tf import devices, errors, methods, rng
 from fairat_tf.attacks import threat
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
-from fairat_tf.callbacks.method_hooks import MethodHooks
+from fairat_tf.methods.hooks import MethodHooks
 from fairat_tf.training_loop import Loop, Position
 from tests import support
 
@@ -37,10 +37,8 @@ OPTIONS: dict[str, list[dict]] = {
             "awp_gamma": 0.01,
             "class_weights": "hedge:1",
         },
-        {
-            "augmentation": "crop",
-            "hard_balanced": True,
-        },
+        {"augmentation": "crop", "hard_balanced": True},
+        {"augmentation": "crop", "hard_score": "natural"},
         {
             "augmentation": "crop",
             "hard_choice": "worst_classes",
@@ -77,7 +75,7 @@ def trained(name, count, epochs=EPOCHS, steps=STEPS, validated=True, **options):
     strategy = strategy_over(count)
     method = made(name, strategy, **options)
     history = ClasswiseHistory(tuple("abcd"))
-    hooks = [history, MethodHooks(history)] if validated else []  # some methods' hooks need validation
+    hooks = [history, MethodHooks()] if validated else []  # some methods' hooks need validation
     loop = Loop(method, strategy, callbacks=hooks)
     validation = batches(Position()) if validated else None
     loop.run(Position(), epochs, lambda position: batches(position, steps), steps, validation)

@@ -1,5 +1,7 @@
 """HAM: who is left out by loops, the mean over the others in closed form, a batch without hard examples."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -108,6 +110,18 @@ def test_walks_end_where_the_attack_ends_and_count_what_they_pass():
             np.testing.assert_array_equal(right, expected)
     np.testing.assert_allclose(points, attack(network, images, labels, seed), atol=1e-6)
     assert total.max() <= 5 and total.max() > total.min()
+    for other in ({"restarts": 2}, {"keep_best": True}):
+        with pytest.raises(ValueError, match="restarts=1 and keep_best=False"):
+            dataclasses.replace(attack, **other).walk(network, points, images, labels, 1)
+
+
+@pytest.mark.parametrize(("steps", "told"), [(3, 1), (4, 0)])
+def test_a_short_attack_classifies_at_its_last_step_and_says_so(steps, told, caplog):
+    attack = attacks.get("pgd")(epsilon=0.01, steps=steps)
+    support.make_method("ham", attack=attack, ham_classify_step=3)
+    assert [f"an attack of {steps} steps classifies after {steps - 1}" in m for m in caplog.messages] == [
+        True
+    ] * told
 
 
 if __name__ == "__main__":

@@ -53,6 +53,14 @@ def test_step_equals_closed_form(loss):
     oracle.check_step(method, base + extra)
 
 
+def test_smoothed_labels_reach_both_parts_of_the_error():
+    method = oracle.linear_method(
+        "spectral", loss="cross_entropy", spectral_strength=1.0, label_smoothing=0.3
+    )
+    rows = oracle.cross_entropy_rows(oracle.KERNEL, oracle.shifted(), 0.7 * TARGETS + 0.1, 1.0)
+    oracle.check_step(method, rows)
+
+
 @pytest.mark.parametrize("loss, name", [("trades", "trades"), ("cross_entropy", "pgd_at")])
 def test_strength_zero_is_the_base_method(loss, name):
     def trained(name, **options):

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from fairat_tf import errors
 from fairat_tf.callbacks.classwise_history import ClasswiseHistory
-from fairat_tf.callbacks.method_hooks import MethodHooks
 from fairat_tf.checkpointing import Checkpoints
 from fairat_tf.data import pipeline
+from fairat_tf.methods.hooks import MethodHooks
 from fairat_tf.training_loop import Loop
 from tests import support
 
@@ -79,7 +79,7 @@ def train(name, directory, strategy=None, stop_after=None):
     loop = Loop(
         method,
         strategy,
-        callbacks=[history, MethodHooks(history)],
+        callbacks=[history, MethodHooks()],
         checkpoints=Checkpoints(directory, method.state),
         stopping=lambda: "test" if stop_after is not None and next(done) >= stop_after else "",
     )

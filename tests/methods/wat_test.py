@@ -40,6 +40,14 @@ def test_weights_follow_the_costs_of_all_epochs():
     np.testing.assert_allclose(oracle.value(played().weights_by_class), by_loops(COSTS, 1.0), rtol=1e-5)
 
 
+def test_a_class_without_validation_examples_costs_what_the_average_does():
+    method = oracle.linear_method("wat", wat_eta=1.0)
+    method.cost.update_state([0], [1.3])
+    method.on_epoch_end(0, {"robust": np.ones(3)}, {"cost": np.array([2.0, np.nan, 0.5])})
+    expected = by_loops(np.array([[2.0, 1.3, 0.5, 1.3]]), 1.0)
+    np.testing.assert_allclose(oracle.value(method.weights_by_class), expected, rtol=1e-5)
+
+
 def test_step_equals_closed_form():
     method = played(beta=2.5)
     w = by_loops(COSTS, 1.0)

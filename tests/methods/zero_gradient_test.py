@@ -60,6 +60,14 @@ def test_training_and_validation_count_what_numpy_finds(attack):
     assert float(logs["zero_gradient"]) == pytest.approx(share)
 
 
+@pytest.mark.parametrize("other", [{"restarts": 2}, {"keep_best": True}])
+def test_an_attack_that_may_return_its_start_tells_nothing(attack, other):
+    best, seed, images = dataclasses.replace(attack, **other), rng.key(0, "x"), tf.constant(oracle.IMAGES)
+    adversarial = best(saturated(), images, tf.constant(LABELS), seed)
+    assert expected(attack.start(images, seed).numpy(), LABELS).any()
+    np.testing.assert_array_equal(best.stuck(images, adversarial, seed), np.zeros(6))
+
+
 def test_a_network_with_gradients_has_none_and_radius_0_is_no_alarm(attack):
     method = support.make_method("fairat", saturated(1.0), attack=attack, num_examples=6, augmentation="flip")
     assert float(method.train_step(BATCH)["zero_gradient"]) == 0.0
