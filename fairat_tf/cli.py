@@ -114,6 +114,16 @@ def number_pair(texts: list[str], name: str) -> tuple[float, float]:
     return low, high
 
 
+def check_radius(values: flags.FlagValues) -> None:
+    """Refuses --norm=l2 with the default radius, which is one of linf and would hardly change an image.
+
+    Raises:
+      UsageError: `epsilon` was not given.
+    """
+    if values.norm == "l2" and not values["epsilon"].present:
+        raise errors.UsageError("--norm=l2 needs --epsilon, such as --epsilon=128/255")
+
+
 class Command:
     """A command line: its flags, in groups, and how it ends.
 
@@ -156,8 +166,7 @@ class Command:
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves the rest to other processes
         asked = set(argv[1 : argv.index("--") if "--" in argv else None])
         if asked & (_HELP | _HELP_FULL):
-            print(self.help_text(full=bool(asked & _HELP_FULL)))
-            return errors.EXIT_OK
+            return _show(self.help_text(full=bool(asked & _HELP_FULL)))
         if "--version" in asked and "version" not in self.flags:
             print(f"fairat_tf {fairat_tf.__version__}")
             return errors.EXIT_OK
@@ -217,6 +226,15 @@ class Command:
         if len(shown) > 22:
             return [f"  {shown}", *(f"{'':26}{line}" for line in body)]
         return [f"  {shown:<24}{body[0]}", *(f"{'':26}{line}" for line in body[1:])]
+
+
+def _show(text: str) -> int:
+    """Prints a text; whoever reads it through a pipe may stop early."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+    return errors.EXIT_OK
 
 
 def _accept_any_text() -> None:

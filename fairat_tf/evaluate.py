@@ -57,7 +57,9 @@ with COMMAND.group("Data"):
     flags.DEFINE_string("group_by", "label", "label, or a group column of the data.", **_f)
 with COMMAND.group("Attacks"):
     flags.DEFINE_list("attacks", ["clean", "fgsm", "pgd20", "cw20"], "Names; autoattack is the suite.", **_f)
-    cli.DEFINE_fraction("epsilon", "8/255", "Radius, in pixels of [0, 1].", upper_bound=None, **_f)
+    cli.DEFINE_fraction(
+        "epsilon", "8/255", "Radius, in pixels of [0, 1]; with --norm=l2 to be given.", upper_bound=None, **_f
+    )
     flags.DEFINE_enum("norm", "linf", ["linf", "l2"], "Norm of the radius.", **_f)
     flags.DEFINE_integer("batch_size", 128, "Examples at a time.", lower_bound=1, **_f)
     flags.DEFINE_integer("seed", 0, "Of random starts, drawing and the bootstrap.", lower_bound=0, **_f)
@@ -116,6 +118,7 @@ def _request(values: flags.FlagValues) -> dict[str, Any]:
         "batch_size seed group_by confidence checks budget baseline save_examples progress"
     )
     chosen = {name: values[name].value for name in names.split()}
+    cli.check_radius(values)
     if values.norm == "linf" and values.epsilon > 1.0:
         raise errors.UsageError(
             "epsilon must be in [0, 1] where norm is linf, as pixels are (8/255, not 8); "

@@ -10,6 +10,7 @@ when the command line names the method or holds flags that are not general.
 
 import dataclasses
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from absl import flags
@@ -23,6 +24,7 @@ _TITLES = {
     "optimization": "Optimisation",
     "run": "Run",
 }
+_LONG = 7  # letters from which a fraction reads better than a decimal number
 _SUMMARY = (
     "Trains an image classifier so that no class is left unprotected: FairAT by default, with the "
     "community's recipe for the data set. Shows validation class by class, keeps the best network, "
@@ -99,15 +101,15 @@ def _define(name: str, default: Any, facts: Any, values: flags.FlagValues) -> No
 
 
 def _fraction(value: float | None) -> str | None:
-    """Returns how a person would write the number: 8/255 and not 0.0313..."""
-    whole = round((value or 0.0) * 255)
-    return (
-        f"{whole}/255"
-        if value and whole / 255 == value and whole < 255
-        else None
-        if value is None
-        else str(value)
-    )
+    """Returns how a person would write the number: 8/255 and not 0.0313..., but 0.2 and not 51/255."""
+    if value is None or len(str(value)) < _LONG:
+        return None if value is None else str(value)
+    for fraction in (Fraction(round(value * 255), 255), Fraction(value).limit_denominator(255)):
+        if float(fraction) == value:
+            parts = fraction.as_integer_ratio()
+            scale = 255 // parts[1] if 255 % parts[1] == 0 else 1
+            return f"{parts[0] * scale}/{parts[1] * scale}"
+    return str(value)
 
 
 def _capital(text: str) -> str:
@@ -119,7 +121,9 @@ def config_from(values: flags.FlagValues) -> config.Config:
 
     Raises:
       ValueError: a value out of its range; the message names flag, range and value.
+      UsageError: norm l2 without a radius.
     """
+    cli.check_radius(values)
     sections = {name: _read(section, values) for name, section in config.Config().sections().items()}
     options: dict[str, Any] = {}
     if _has_options(values):

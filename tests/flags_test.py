@@ -9,6 +9,7 @@ import pytest
 
 from fairat_tf import config, flags_lib, methods
 from fairat_tf.config import Config
+from fairat_tf.units import parse_fraction
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,6 +36,23 @@ def test_help_is_grouped_quick_and_exits_0():
     for title in ("Method:", "Data:", "Network:", "Threat model", "Optimisation:", "Run:"):
         assert title in result.stdout
     assert "--epsilon" in result.stdout and "tensorflow" not in result.stderr.lower()
+
+
+def test_help_may_be_read_by_half():
+    command = f"{sys.executable} -m fairat_tf.train --help | head -1"
+    result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.stdout.startswith("Trains") and result.stderr == ""
+
+
+@pytest.mark.parametrize("default", [8 / 255, 2 / 255, 0.2, 5 / 6, 0.1, 0.0005, 1 / 7, 0.123456789])
+def test_defaults_are_shown_as_people_write_them(default):
+    shown = {8 / 255: "8/255", 2 / 255: "2/255", 5 / 6: "5/6", 1 / 7: "1/7"}.get(default, str(default))
+    assert flags_lib._fraction(default) == shown and parse_fraction(shown) == default
+
+
+def test_norm_l2_takes_a_radius_from_a_flag_file(tmp_path):
+    (tmp_path / "a.flags").write_text("--epsilon=128/255")
+    assert parsed(f"--flagfile={tmp_path}/a.flags", "--norm=l2").attack.epsilon == 128 / 255
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -29,6 +29,8 @@ from fairat_tf.evaluation import (
 from fairat_tf.evaluation.gate import Gate
 from fairat_tf.metrics.fairness import rho
 from fairat_tf.reporting import files
+from fairat_tf.run_directory import run_of
+from fairat_tf.units import pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,9 +212,18 @@ def _model(request: Request) -> model_files.Model:
         endpoint=request.endpoint,
         trust=request.trust,
     )
-    for note in model.notes:
+    for note in (*model.notes, *_other_threat(request)):
         print(f"fairat_tf: note: {note}", file=sys.stderr)
     return model
+
+
+def _other_threat(request: Request) -> list[str]:
+    """Returns what to say where the run was trained against another threat model than it is judged by."""
+    _, config = run_of(request.model)
+    if config is None or (config.attack.norm, config.attack.epsilon) == (request.norm, request.epsilon):
+        return []
+    asked, own = ((each.norm, pixels(each.epsilon)) for each in (request, config.attack))
+    return [f"judged by {asked[0]}, epsilon {asked[1]}; it was trained against {own[0]}, epsilon {own[1]}"]
 
 
 def _plan(

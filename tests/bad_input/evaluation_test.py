@@ -20,6 +20,7 @@ CASES = [
     ("weights not a number", [GOOD, "--model={shelf}/nan.keras"], USAGE, "NaN"),
     ("unknown attack", [MODEL, GOOD, "--attacks=pdg20"], USAGE, "Unknown attack 'pdg20'"),
     ("negative epsilon", [MODEL, GOOD, "--epsilon=-1/255"], USAGE, "epsilon"),
+    ("l2 without a radius", [MODEL, GOOD, "--norm=l2"], USAGE, "such as --epsilon=128/255"),
     ("epsilon divided by 0", [MODEL, GOOD, "--epsilon=8/0"], USAGE, "8/0"),
     ("unknown norm", [MODEL, GOOD, "--norm=l1"], USAGE, "norm"),
     ("batch of 0", [MODEL, GOOD, "--batch_size=0"], USAGE, "batch_size"),

@@ -22,6 +22,7 @@ CASES = [
     ("batch of 0", ["--batch_size=0"], USAGE, "batch_size must be in [1, inf)"),
     ("negative epsilon", ["--epsilon=-8/255"], USAGE, "epsilon must be in [0, inf)"),
     ("negative seed", ["--seed=-1"], USAGE, "seed"),
+    ("l2 without a radius", ["--norm=l2"], USAGE, "such as --epsilon=128/255"),
     ("epsilon in 0 to 255", ["--epsilon=8"], USAGE, "8/255, not 8"),
     ("epsilon not a number", ["--epsilon=nan"], USAGE, "nan"),
     ("attack steps 0", ["--attack_steps=0"], USAGE, "attack_steps must be in [1, inf)"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fairat_tf import errors, evaluate
+from fairat_tf.config import Attack, Config
 from fairat_tf.evaluation import running
 from fairat_tf.reporting import files
 from fairat_tf.run_directory import RunDirectory
@@ -55,6 +56,17 @@ def test_a_run_directory_gets_its_evaluation_inside(small, models):
     assert evaluate.run(arguments) == 0
     page = (models / "run" / "evaluation" / "report.html").read_text()
     assert "Training" in page and "val_accuracy" in page
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "told"), [("linf", 8 / 255, 0), ("l2", 0.5, 1), ("linf", 0.1, 1)]
+)
+def test_another_threat_model_than_that_of_training_is_told(tmp_path, norm, epsilon, told):
+    config = Config(attack=Attack(norm=norm, epsilon=epsilon))
+    (tmp_path / "config.json").write_text(config.to_json())
+    notes = running._other_threat(running.Request(model=str(tmp_path / "best/model.keras"), dataset="x"))
+    assert len(notes) == told
+    assert all(note.startswith("judged by linf, epsilon 8/255; it was trained against ") for note in notes)
 
 
 def test_module_function(small, models, tmp_path, monkeypatch):
