@@ -6,7 +6,7 @@
 
 Contents: `config.json`, `data.json` (which training data), `flags.txt` (for --flagfile), `environment.json`,
 `metrics.jsonl`, `classwise.csv`, `times.csv`, `tensorboard/`, `checkpoints/`, `best/model.keras`, `export/`,
-`evaluation/`, `MODEL_CARD.md`. Nothing here deletes a run directory.
+`evaluation/`, `MODEL_CARD.md`, `report.html`, `curves.png`, `last/`. Nothing here deletes a run directory.
 """
 
 import datetime

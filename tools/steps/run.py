@@ -1,4 +1,4 @@
-"""Runs the step that `export.py` wrote, with jaxlib, NumPy and Pillow alone. Experimental.
+"""Runs the step that `export.py` wrote, with JAX, NumPy and Pillow alone. Experimental.
 
     python tools/steps/run.py runs/step --records='DIR/cifar10-train*' --seconds=500
 
