@@ -173,7 +173,7 @@ class Command:
         logging.basicConfig(format="note: %(message)s")
         absl_logging.set_verbosity(absl_logging.ERROR)  # TFDS' talk of its folders
         try:
-            arguments = self._parse(argv)
+            arguments = self.parse(argv)
             quiet.import_tensorflow()
             main(self.flags, arguments)
             return errors.EXIT_OK
@@ -183,7 +183,12 @@ class Command:
             print("fairat_tf: stopped by Ctrl-C.", file=sys.stderr)
             return 128 + signal.SIGINT
 
-    def _parse(self, argv: list[str]) -> list[str]:
+    def parse(self, argv: list[str]) -> list[str]:
+        """Reads the flags of `argv` (program name first) into `flags`; returns the positional arguments.
+
+        Raises:
+          UsageError: an unknown flag, a wrong value, or words where no arguments are expected.
+        """
         self.flags.unparse_flags()
         try:
             rest = self.flags(argv)[1:]

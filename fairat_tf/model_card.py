@@ -7,7 +7,7 @@ from typing import Any
 
 from fairat_tf.assembly import Parts
 from fairat_tf.reporting import files, wording
-from fairat_tf.summary_text import configuration_table, environment
+from fairat_tf.summary_text import configuration_table
 from fairat_tf.units import pixels
 
 _LOADING = """\
@@ -30,13 +30,14 @@ _LIMITS = """\
 - One training run with one seed. Other seeds move the worst class by several points."""
 
 
-def model_card(parts: Parts, best: dict[str, Any], result: dict[str, Any] | None) -> str:
+def model_card(parts: Parts, best: dict[str, Any], result: dict[str, Any] | None, environment: str) -> str:
     """Returns the card as Markdown.
 
     Args:
       parts: the run.
       best: {"epoch", "score"} of the network that was kept.
       result: the evaluation of the test split (`eval_lib.evaluate`), or None.
+      environment: content of the run's `environment.json`.
     """
     config, data = parts.config, parts.dataset
     sections = [
@@ -51,7 +52,7 @@ def model_card(parts: Parts, best: dict[str, Any], result: dict[str, Any] | None
         "## Result by class (test split)",
         _results(result),
         "## Limits",
-        _limits(parts),
+        _limits(parts, result is not None),
         "## How to load",
         _LOADING,
         "## Recipe",
@@ -59,7 +60,7 @@ def model_card(parts: Parts, best: dict[str, Any], result: dict[str, Any] | None
         "| option | value |\n| --- | --- |\n"
         + "\n".join(f"| {k} | {v} |" for k, v in configuration_table(config)),
         "## Environment",
-        f"```json\n{environment()}```",
+        f"```json\n{environment}```",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -94,14 +95,13 @@ def _trust(result: dict[str, Any]) -> list[str]:
     return [wording.NO_ATTACK, *told] if set(result["attacks"]) == {"clean"} else told
 
 
-def _limits(parts: Parts) -> str:
+def _limits(parts: Parts, tested: bool) -> str:
     own = parts.dataset.validation is not None
     several = parts.config.run.keep_last > 0
+    times = "after it, once for each network that was kept" if several else "once, after it"
     return _LIMITS.format(
         validation="the data's own validation split" if own else "a validation split of the training set",
-        test="the test split was read after it, once for each network that was kept"
-        if several
-        else "the test split was read once, after it",
+        test="the test split was not read" if not tested else f"the test split was read {times}",
     )
 
 

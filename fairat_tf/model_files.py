@@ -187,9 +187,10 @@ def _register_own_layers() -> None:
 def _from_function(path: str) -> Model:
     module_name, _, function_name = path.partition(":")
     try:
-        made = getattr(importlib.import_module(module_name), function_name)()
-    except (ImportError, AttributeError) as error:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise errors.UsageError(f"{path}: expected module:function, but {error}") from error
+    made = function()
     if isinstance(made, keras.Model):
         return _from_keras_model(made, "function", None)
     if callable(made):

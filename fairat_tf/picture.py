@@ -31,8 +31,10 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
 
     results = {}
     for argument in arguments:
-        title, found, path = argument.rpartition("=")
-        name = title if found else Path(path).stem
+        title, found, path = argument.partition("=")
+        if not found or Path(argument).exists():
+            title, path = Path(argument).stem, argument
+        name = title
         if name in results:
             raise errors.UsageError(f"two results are called {name!r}: write TITLE={path}")
         results[name] = files.read(path)

@@ -92,9 +92,9 @@ def estimate(parts: Parts) -> str:
         gradient_pass(images).numpy()
         return time.perf_counter() - began
 
-    one = seconds(size) * whole / size
-    if one < _QUICK:
-        one = min(seconds(whole) for _ in range(3))
+    one, share = seconds(size) * whole / size, max(1, whole // parts.strategy.num_replicas_in_sync)
+    if one < _QUICK:  # of a device's part, which has to fit into its memory
+        one = min(seconds(share) for _ in range(3)) * whole / share
     validation = len(parts.validation_split) / config.data.batch_size * (config.attack.validation_steps + 2)
     epoch = one * (parts.steps * method.passes + validation) / _speedup(parts)
     in_all = epoch * config.optimization.epochs
@@ -114,8 +114,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
 
 
-def environment() -> str:
-    """Returns JSON with versions, devices and the state of the source tree."""
+def environment(before: str = "") -> str:
+    """Returns JSON with versions, devices and the state of the source tree, as they are now.
+
+    `before` is what it returned when training began: that stays, and what differs now is added to its list
+    "continued".
+    """
     packages = ("tensorflow", "tensorflow-cpu", "keras", "numpy", "tensorflow-datasets")
     facts: dict[str, Any] = {
         "fairat_tf": fairat_tf.__version__,
@@ -128,7 +132,12 @@ def environment() -> str:
         "command": sys.argv[1:],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    return json.dumps(facts, indent=2) + "\n"
+    try:
+        first = json.loads(before)
+        first.setdefault("continued", []).append({k: v for k, v in facts.items() if first.get(k) != v})
+    except (ValueError, AttributeError):  # none yet, or damaged
+        first = facts
+    return json.dumps(first, indent=2) + "\n"
 
 
 def _version(name: str) -> str:
@@ -161,7 +170,7 @@ def places(path: pathlib.Path) -> str:
         "export/": "SavedModel: serve, probabilities, serve_uint8",
         "metrics.jsonl": "each epoch's metrics; classwise.csv by class; times.csv",
         "curves.png": "loss and validation accuracy by epoch",
-        "evaluation/": "the table above as JSON and CSV",
+        "evaluation/": "the test split by class, as JSON and CSV",
         "report.html": "the result for everybody, opens offline",
         "MODEL_CARD.md": "data, threat model, results, limits",
     }

@@ -76,12 +76,15 @@ def train(config: Config, dry_run: bool = False) -> str:
         parts = _prepared(config)
         path = config.run.run_dir or default_path(config)
         if not team.chief:
-            if not dry_run:
+            if dry_run:
+                team.part()
+            else:
                 _help(parts, team, stop, path)
             return path
         print(summary_text.recipe(parts.config, parts))
         print(summary_text.estimate(parts), flush=True)
         if dry_run:
+            team.part()
             return path
         with _disk_errors_told(path), _claimed(parts, path, team) as run:
             best = _trained(parts, run, stop, team)
@@ -178,9 +181,11 @@ def _prepared(config: Config) -> Parts:
         raise errors.UsageError(str(error)) from error
 
 
-def _write_facts(run: RunDirectory, parts: Parts) -> None:
+def _write_facts(run: RunDirectory, parts: Parts, ended: bool) -> None:
     run.write("flags.txt", parts.config.to_flags())
-    run.write("environment.json", summary_text.environment())
+    file = run / "environment.json"
+    if not (ended and file.exists()):
+        run.write(file.name, summary_text.environment(file.read_text() if file.exists() else ""))
 
 
 def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> dict[str, Any]:
@@ -213,10 +218,13 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
         team=team,
     )
     start = _restored(loop, run) if config.run.resume else Position()
-    _check_equal(team, config, method, start)
+    _check_equal(team, parts, start)
+    ended = start.epoch >= config.optimization.epochs
     if team.chief:
-        _write_facts(run, parts)
-    if start != Position():
+        _write_facts(run, parts, ended)
+    if ended:
+        print(f"{run.path} is trained to its end.")
+    elif start != Position():
         print(f"Going on in {run.path} at epoch {start.epoch + 1}, step {start.step}.")
         progress.first_step = start.step
     with _parting(team), _nondeterminism_told(config), contextlib.closing(progress):
@@ -224,11 +232,15 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
     return best.best
 
 
-def _check_equal(team: Team, config: Config, method: Any, start: Position) -> None:
+def _check_equal(team: Team, parts: Parts, start: Position) -> None:
     """Makes sure that all workers train the same from the same point."""
-    experiment = json.dumps(config.experiment(), sort_keys=True, default=str)
+    if team.count == 1:
+        return
+    experiment = json.dumps(parts.config.experiment(), sort_keys=True, default=str)
     team.same("flags", zlib.crc32(experiment.encode()))
-    step = int(keras.ops.convert_to_numpy(method.optimizer.iterations))
+    for name, split in (("training", parts.train), ("validation", parts.validation_split)):
+        team.same(f"{name} images", int(split.fingerprint()[:12], 16))
+    step = int(keras.ops.convert_to_numpy(parts.method.optimizer.iterations))
     where = "checkpoint: --run_dir must be a directory that all of them see"
     team.same(where, zlib.crc32(repr((start, step)).encode()))
 
@@ -291,7 +303,7 @@ def _board(parts: Parts, run: RunDirectory, history: ClasswiseHistory) -> Board:
 def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSignals) -> None:
     try:
         network = keras.models.load_model(run / "best/model.keras")
-    except (ValueError, OSError) as error:
+    except (ValueError, KeyError, *errors.DAMAGED) as error:
         raise errors.StorageError(
             f"{run / 'best/model.keras'} is gone or damaged, and the best epoch with it "
             f"({str(error).splitlines()[0]}); choose another --run_dir, or take a network of last/"
@@ -301,6 +313,8 @@ def _finish(parts: Parts, run: RunDirectory, best: dict[str, Any], stop: StopSig
     result = final_evaluation.evaluated(parts, run, stop)
     if result is not None:
         print("\n" + console.classwise_table(result))
-    run.write("MODEL_CARD.md", model_card(parts, best, result))
+    if result is not None or not (run / "MODEL_CARD.md").exists():
+        environment = (run / "environment.json").read_text()
+        run.write("MODEL_CARD.md", model_card(parts, best, result, environment))
     write_atomically(run / "curves.png", curves_png(run / "metrics.jsonl"))
     print("\n" + summary_text.places(run.path))

@@ -42,7 +42,8 @@ class Loop:
     Args:
       method: compiled, with its optimiser built.
       strategy: the strategy in whose scope the method was made.
-      callbacks: Keras callbacks; those with an attribute `best` (a dict) keep it in checkpoints.
+      callbacks: Keras callbacks; those with an attribute `best` (a dict) keep it in checkpoints, and
+        are told of it by `saved` and `restored`.
       checkpoints: where to save; None means nowhere.
       checkpoint_seconds: time between checkpoints within an epoch; each epoch ends with one.
       jit_compile: compile the step with XLA (one device only).
@@ -249,16 +250,22 @@ class Loop:
         if self.checkpoints is None:
             return
         self._raise_if_diverged(position)
-        best = [callback.best for callback in self.callbacks if hasattr(callback, "best")]
+        keepers = self._keepers()
+        best = [callback.best for callback in keepers]
         state = {"epoch": position.epoch, "step": position.step, "best": best}
         self.checkpoints.save(state, int(keras.ops.convert_to_numpy(self.method.optimizer.iterations)))
+        for callback in keepers:
+            callback.saved()
+
+    def _keepers(self) -> list[Any]:
+        return [callback for callback in self.callbacks if hasattr(callback, "best")]
 
     def restore(self) -> Position:
         """Loads the newest checkpoint, the callbacks' state included, and returns where to go on."""
         state = self.checkpoints.restore() if self.checkpoints else None
         if state is None:
             return Position()
-        keepers = [callback for callback in self.callbacks if hasattr(callback, "best")]
-        for callback, best in zip(keepers, state["best"], strict=True):
+        for callback, best in zip(self._keepers(), state["best"], strict=True):
             callback.best = best
+            callback.restored()
         return Position(state["epoch"], state["step"])

@@ -35,6 +35,14 @@ def test_the_confusion_is_in_per_cent_of_the_true_class():
     assert shades[2].tolist() == pytest.approx([shades[0, 2]] * 3, abs=2)
 
 
+@pytest.mark.parametrize("name", ["$10_$20", "$5-$10", "a_b^c", r"\alpha"])
+def test_names_are_shown_letter_by_letter(name):
+    picture = pictures.confusion_picture(np.eye(2), (name, "b"))
+    assert not np.array_equal(picture, pictures.confusion_picture(np.eye(2), ("c", "b")))
+    rows = [np.zeros((1, 8, 8, 3))]
+    assert pictures.gallery_picture(rows, [name]).shape == pictures.gallery_picture(rows, ["b"]).shape
+
+
 def test_many_classes_have_no_names():
     assert pictures.confusion_picture(np.eye(100), tuple(map(str, range(100)))).shape[2] == 3
 

@@ -206,6 +206,13 @@ def test_the_state_of_another_export_is_refused(fresh):
     assert found.returncode == 3 and "is of another export" in found.stderr
 
 
+@pytest.mark.parametrize("words", [["--datset=x"], ["dataset=cifar10"], ["--method=nothing"], ["--norm=l2"]])
+def test_wrong_words_are_one_line(words, tmp_path, capsys):
+    assert export.main([str(tmp_path / "step"), *words]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1 and told[0].startswith("run_step: ") and not (tmp_path / "step").exists()
+
+
 # ---- records --------------------------------------------------------------------------------------------
 
 

@@ -186,6 +186,10 @@ def test_the_environment_of_the_run_is_kept(finished):
     facts = json.loads((folder / "environment.json").read_text())
     assert facts["packages"]["keras"] == keras.__version__ and facts["python"].startswith("3.")
     assert "--dataset=svhn" in facts["command"] and facts["devices"]
+    assert (
+        "continued" not in facts
+        and f'"started": "{facts["started"]}"' in (folder / "MODEL_CARD.md").read_text()
+    )
     assert facts["TF_ENABLE_ONEDNN_OPTS"] == os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
 
 
@@ -213,10 +217,26 @@ def test_tensorboard_shows_classes_in_one_chart_confusion_and_hparams(finished):
 
 def test_the_same_command_again_says_it_is_done_and_keeps_the_result(finished):
     folder, _, words = finished
-    before = (folder / "best/model.keras").read_bytes()
+    names = ("best/model.keras", "environment.json", "evaluation/evaluation.json")
+    before = [(folder / name).read_bytes() for name in names]
     again = run(*words, f"--run_dir={folder}")
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert (folder / "best/model.keras").read_bytes() == before
+    assert again.returncode == 0 and "is trained to its end" in again.stdout, again.stderr[-2000:]
+    assert [(folder / name).read_bytes() for name in names] == before
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert run(*words, f"--run_dir={folder}", "--evaluate=").returncode == 0
+    assert (folder / "MODEL_CARD.md").read_text() == card
+
+
+def test_a_damaged_best_network_is_told_in_one_line(finished, tmp_path):
+    folder, _, words = finished
+    shutil.copytree(folder, tmp_path / "run")
+    network = tmp_path / "run/best/model.keras"
+    content = bytearray(network.read_bytes())
+    content[len(content) // 2] ^= 1
+    network.write_bytes(content)
+    result = run(*words, f"--run_dir={tmp_path / 'run'}")
+    assert result.returncode == 7 and "Traceback" not in result.stderr, result.stderr[-2000:]
+    assert "best/model.keras is gone or damaged" in result.stderr
 
 
 def test_another_configuration_in_the_same_directory_is_refused(finished):

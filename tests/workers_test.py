@@ -48,12 +48,12 @@ def data(tmp_path_factory):
     return path
 
 
-def start(data, run, *words, config=None):
+def start(data, run, *words, config=None, cwd=ROOT):
     command = [sys.executable, "-m", "fairat_tf.train", *SMALL, f"--dataset=npz:{data}", f"--run_dir={run}"]
-    environment = os.environ | ({"TF_CONFIG": config} if config else {})
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | ({"TF_CONFIG": config} if config else {})
     return subprocess.Popen(
         [*command, *words],
-        cwd=ROOT,
+        cwd=cwd,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
@@ -200,6 +200,31 @@ def test_workers_with_different_flags_end_with_2(data, tmp_path):
     two = [start(data, tmp_path / "run", f"--seed={i}", config=tf_config(ports, i)) for i in range(2)]
     for code, stderr in ended(two):
         assert code == 2 and "the workers do not have the same flags" in stderr, stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_workers_with_different_images_end_with_2(data, tmp_path):
+    ports, other = free_ports(2), tmp_path / "tiny.npz"
+    with np.load(data) as whole:
+        arrays = dict(whole)
+    arrays["train_images"][5, 0, 0, 0] ^= 1
+    np.savez(other, **arrays)
+    two = []
+    for index, source in enumerate((data, other)):
+        home = tmp_path / str(index)
+        home.mkdir()
+        (home / "link.npz").symlink_to(source)
+        two.append(start("link.npz", tmp_path / "run", config=tf_config(ports, index), cwd=home))
+    for code, stderr in ended(two):
+        assert code == 2 and "the workers do not have the same training images" in stderr, stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_dry_run_of_two_workers_ends_both(data, tmp_path):
+    two = start_two(data, tmp_path / "run", "--dry_run")
+    assert [code for code, _ in ended(two)] == [0, 0] and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

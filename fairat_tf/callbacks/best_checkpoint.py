@@ -37,12 +37,35 @@ class BestCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the network if no earlier epoch had the same score or a higher one."""
+        if not any(name.startswith("val_") for name in logs or {}):
+            return  # an epoch without validation
         score = self._score(logs or {})
         if self.best and self.best["epoch"] < epoch and score <= self.best["score"]:
             return
         if self._writes:
+            if self.best and self._path.exists():
+                os.replace(self._path, self._set_aside(self.best["epoch"]))
             save_network(self.model, self._path)
         self.best = {"score": score, "epoch": epoch}
+
+    def saved(self) -> None:
+        """Drops the best network before this one: the new facts are on the disk as well."""
+        for file in self._path.parent.glob(self._set_aside("*").name) if self._writes else ():
+            file.unlink()
+
+    def restored(self) -> None:
+        """Makes the file that of `best` again, where training ended between the file and the facts."""
+        right = self._set_aside(self.best.get("epoch", ""))
+        if self._writes and right.exists():
+            os.replace(right, self._path)
+        self.saved()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Leaves one file, also after Keras' own `fit`, which keeps no facts."""
+        self.saved()
+
+    def _set_aside(self, epoch: Any) -> pathlib.Path:
+        return self._path.with_name(f".best-of-epoch-{epoch}-{self._path.name}")
 
     def _score(self, logs: dict[str, Any]) -> float:
         values = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}

@@ -39,7 +39,7 @@ class Board(keras.callbacks.Callback):
         self._log_dir, self._history = log_dir, history
         self._configuration, self._hyper_parameters = configuration, hyper_parameters or {}
         self.writer: Any = None
-        self._layout_written = False
+        self._laid_out: set[tuple[str, str]] = set()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the event file and writes what does not change."""
@@ -71,18 +71,19 @@ class Board(keras.callbacks.Callback):
         self.writer.close()
 
     def _write_layout(self) -> None:
-        if self._layout_written:
+        metrics = dict.fromkeys((row["split"], row["metric"]) for row in self._history.table())
+        if metrics.keys() <= self._laid_out:
             return
+        self._laid_out |= metrics.keys()
         from tensorboard.plugins.custom_scalar import layout_pb2, summary
 
-        metrics = dict.fromkeys((row["split"], row["metric"]) for row in self._history.table())
         charts = {
             split: [
                 layout_pb2.Chart(
                     title=f"{metric} by class",
                     multiline=layout_pb2.MultilineChartContent(tag=[rf"^classwise/{split}_{metric}/"]),
                 )
-                for chart_split, metric in metrics
+                for chart_split, metric in sorted(self._laid_out)
                 if chart_split == split
             ]
             for split in ("validation", "train")
@@ -94,7 +95,6 @@ class Board(keras.callbacks.Callback):
         tensor = tf.constant(layout.value[0].tensor.string_val[0])
         with self.writer.as_default(step=0):
             tf.summary.write(layout.value[0].tag, tensor, metadata=_metadata(layout))
-        self._layout_written = True
 
 
 def _metadata(layout: Any) -> Any:

@@ -22,8 +22,8 @@ def confusion_picture(counts: np.ndarray, class_names: tuple[str, ...]) -> np.nd
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     places, size = range(len(class_names)), 14 if len(class_names) <= 10 else 8
     if len(class_names) <= 25:
-        axes.set_xticks(places, class_names, rotation=45, ha="right", fontsize=size)
-        axes.set_yticks(places, class_names, fontsize=size)
+        axes.set_xticks(places, class_names, rotation=45, ha="right", fontsize=size, parse_math=False)
+        axes.set_yticks(places, class_names, fontsize=size, parse_math=False)
         for row, column in np.ndindex(*share.shape):
             if not total[row, 0]:
                 continue  # a class without examples
@@ -84,5 +84,5 @@ def gallery_picture(rows: list[np.ndarray], titles: list[str]) -> np.ndarray:
             axes.set_xticks([])
             axes.set_yticks([])
             if j == 0:
-                axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=18)
+                axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=18, parse_math=False)
     return rendered(figure)

@@ -4,6 +4,7 @@ model.compile(optimizer=SGD(0.1))
 model.fit(batches, epochs=110, validation_data=validation)
 """
 
+import inspect
 from typing import Any
 
 import keras
@@ -24,14 +25,21 @@ class Fitted(keras.Model):
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             raise ValueError("float16 is not supported, its loss would have to be scaled; use bfloat16")
 
-    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As Keras' `fit`; the method is told of every epoch, as by `MethodHooks` among the callbacks.
 
         Batches are pairs (images, labels) or the dictionaries of `data.training_batches`. What a method
         changes from epoch to epoch follows the epoch's number, so give all epochs in one call, or
         `initial_epoch`.
         """
-        given = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks] if callbacks else []
-        if not any(isinstance(callback, MethodHooks) for callback in given):
-            callbacks = [MethodHooks(), *given]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+        call = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
+        given = call.arguments.get("callbacks")
+        listed = given.callbacks if isinstance(given, keras.callbacks.CallbackList) else given
+        flat = keras.tree.flatten(listed)
+        if not any(isinstance(callback, MethodHooks) for callback in flat):
+            if isinstance(given, keras.callbacks.CallbackList):
+                given.callbacks.append(hooks := MethodHooks())
+                hooks.set_model(self)
+            else:
+                call.arguments["callbacks"] = [MethodHooks(), *filter(None, flat)]
+        return super().fit(*call.args[1:], **call.kwargs)

@@ -65,11 +65,10 @@ def _draw(panel: Any, title: str, result: Mapping[str, Any], attacks: Sequence[s
             color=[_WORST if name == red else _SHADES[i] for name in classes],
             error_kw={"elinewidth": 1.0, "ecolor": "#222222"},
         )
-    panel.set_yticks(places, classes)
+    panel.set_yticks(places, classes, parse_math=False)
     average, lowest = 100 * last["accuracy"], 100 * last["worst_class"]["accuracy"]
-    panel.set_title(
-        f"{title}\n{attacks[-1]}: average {average:.1f}, worst {lowest:.1f} ({worst})", fontsize=10
-    )
+    heading = f"{title}\n{attacks[-1]}: average {average:.1f}, worst {lowest:.1f} ({worst})"
+    panel.set_title(heading, fontsize=10, parse_math=False)
     panel.set(xlim=(0, 100), xlabel="accuracy (%)")
     panel.set_ylim(len(classes) - 0.4, -0.6)
     panel.set_axisbelow(True)

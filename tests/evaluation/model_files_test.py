@@ -215,6 +215,8 @@ def test_an_adapted_normalisation_and_half_precision_are_judged_in_float32(tmp_p
     [
         ("nowhere.keras", "not found"),
         ("no_such_module_x:f", "expected module:function"),
+        ("./runs/a:b", "expected module:function"),
+        (":f", "expected module:function"),
         ("made_up_models:number", "returned int"),
     ],
 )

@@ -44,7 +44,15 @@ def told(**options):
     return method, logs
 
 
-@pytest.mark.parametrize("callbacks", [None, [], [MethodHooks()], keras.callbacks.Callback()])
+FORMS = {
+    "none": lambda: None,
+    "one": keras.callbacks.Callback,
+    "list": lambda: [MethodHooks()],
+    "nested": lambda: [[MethodHooks()], keras.callbacks.Callback()],
+}
+
+
+@pytest.mark.parametrize("callbacks", [make() for make in FORMS.values()], ids=FORMS)
 def test_every_epoch_is_told_once_with_its_own_values(callbacks):
     method, logs = told(validation_data=batches(), callbacks=callbacks)
     assert [event[:2] for event in method.told] == [("begin", 0), ("end", 0), ("begin", 1), ("end", 1)]
@@ -53,6 +61,24 @@ def test_every_epoch_is_told_once_with_its_own_values(callbacks):
         np.testing.assert_allclose(train["robust"].mean(), logs["robust_accuracy"][epoch], rtol=1e-5)
         np.testing.assert_allclose(validation["robust"].min(), logs["val_robust_worst_class"][epoch])
     assert int(method.epoch) == 1
+
+
+def test_callbacks_may_stand_in_their_place():
+    method = support.make_method("pgd_at")
+    seen = MethodHooks()
+    method.fit(batches(), None, None, 2, 0, [seen])  # as Keras: x, y, batch_size, epochs, verbose, callbacks
+    assert int(method.epoch) == 1 and set(seen.train) == {"loss", "robust", "zero_gradient"}
+
+
+@pytest.mark.parametrize("listed", [[], [MethodHooks()]])
+def test_a_callback_list_is_added_to_once(listed):
+    method = support.make_method("pgd_at")
+    callbacks = keras.callbacks.CallbackList(listed, add_history=True, model=method)
+    method.fit(batches(), epochs=2, callbacks=callbacks, verbose=0)
+    assert (
+        sum(isinstance(callback, MethodHooks) for callback in callbacks.callbacks) == 1
+        and int(method.epoch) == 1
+    )
 
 
 def test_without_validation_there_are_training_values_alone():

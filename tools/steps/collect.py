@@ -24,6 +24,7 @@ def collect(source: Path, target: Path) -> None:
 
     Raises:
       DataError: no `program.json` above `source`, or its weights are damaged or of another network.
+      UsageError, StorageError: `target` is no name of a Keras file, or cannot be written.
     """
     import keras
 
@@ -39,7 +40,12 @@ def collect(source: Path, target: Path) -> None:
         network.set_weights([arrays[name] for name in facts["evaluated"]])
     except (shards.DamagedError, KeyError, ValueError) as error:
         raise errors.DataError(f"{source}: {error}") from error
-    network.save(target)
+    try:
+        network.save(target)
+    except ValueError as error:
+        raise errors.UsageError(f"{target}: expected a name that ends with .keras") from error
+    except OSError as error:
+        raise errors.StorageError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ import argparse
 import glob
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -201,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=lambda path: Path(path).expanduser())
     parser.add_argument(
         "--records", default="", help="pattern of the TFRecord files that hold the training set"
     )
@@ -211,9 +212,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         command = flags_lib.training_command(["train", *rest])
-        command.flags(["train", *rest])
+        command.parse(["train", *rest])
         config = flags_lib.config_from(command.flags)
-        files = sorted(glob.glob(given.records))
+        files = sorted(glob.glob(os.path.expanduser(given.records)))
         if given.records and not files:
             raise errors.DataError(f"--records={given.records}: no such file")
         quiet.import_tensorflow()
