@@ -217,7 +217,7 @@ def test_tensorboard_shows_classes_in_one_chart_confusion_and_hparams(finished):
 
 def test_the_same_command_again_says_it_is_done_and_keeps_the_result(finished):
     folder, _, words = finished
-    names = ("best/model.keras", "environment.json", "evaluation/evaluation.json")
+    names = ("best/model.keras", "environment.json", "data.json", "metrics.jsonl")
     before = [(folder / name).read_bytes() for name in names]
     again = run(*words, f"--run_dir={folder}")
     assert again.returncode == 0 and "is trained to its end" in again.stdout, again.stderr[-2000:]
