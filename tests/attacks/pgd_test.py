@@ -93,6 +93,21 @@ def test_more_restarts_are_never_weaker(network, images, labelled):
     assert (wrong[1] | ~wrong[0]).all()
 
 
+def test_restarts_keep_the_strongest_of_walks_from_different_starts(network, images, labelled):
+    labels = labelled(network, images)
+    rows, seed = np.arange(len(images)), tf.constant(SEED)
+    given = network, tf.constant(images), tf.constant(labels)
+    own = {"loss": lambda z, y: tf.reduce_sum(z, -1)}  # may well be highest where the prediction is right
+    walk = pgd.PGD(0.1, steps=3, keep_best=True)
+    points = np.stack([walk(*given, s, **own) for s in (seed, rng.fold(seed, 1), rng.fold(seed, 2))])
+    logits = np.stack([network(p) for p in points])
+    wrong, loss = logits.argmax(-1) != labels, logits.sum(-1)
+    best = np.lexsort((loss, wrong), axis=0)[-1]  # misclassified before not, then by loss
+    found = pgd.PGD(0.1, steps=3, restarts=3)(*given, seed, **own)
+    np.testing.assert_array_equal(found, points[best, rows])
+    assert set(best) == {0, 1, 2} and (best != loss.argmax(0)).any()
+
+
 def test_linf_start_is_uniform_and_l2_start_fills_the_ball():
     images = tf.fill([4000, 1, 1, 3], 0.5)
     start = threat.get("linf")(images, 0.1).random_start(rng.key(0, "t")).numpy() - 0.5

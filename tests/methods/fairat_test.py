@@ -96,12 +96,26 @@ def test_passes_count_the_rows_that_are_computed(options, passes):
     assert fairat(**options)[0].passes == passes
 
 
+class Darken:
+    """An augmentation after which the two dimmest images are read as class 1."""
+
+    def __call__(self, images, seed):
+        return images - 0.25
+
+
 def test_leak_diagnostic_splits_by_the_plain_view():
     method, _ = fairat()
-    data = {"image": batch().images, "label": tf.constant([0, 0, 1, 1]), "mask": tf.ones(4)}
+    method.augmentation = Darken()
+    method.validation_attack = lambda logits_fn, images, labels, seed: -images  # all become class 1
+    labels, present = np.array([1, 0, 0, 0]), np.array([1, 1, 1, 0], bool)
+    data = {"image": batch().images, "label": tf.constant(labels), "mask": tf.constant(present, tf.float32)}
     logs = {k: float(v) for k, v in method.test_step(data).items()}
-    # brightness > 0 is always class 0: halving changes no prediction
-    assert logs["augmented_when_right"] == 1.0 and logs["augmented_when_wrong"] == 0.0
+    right = np.where(LEVELS > 0, 0, 1) == labels
+    hit = np.where(LEVELS > 0.25, 0, 1) == labels
+    assert logs["augmented_when_right"] == hit[right & present].mean() == 0.5
+    assert logs["augmented_when_wrong"] == hit[~right & present].mean() == 1.0
+    np.testing.assert_array_equal(method.augmented_right.per_class(), [0.5, np.nan])
+    np.testing.assert_array_equal(method.augmented_wrong.per_class(), [np.nan, 1.0])
 
 
 VARIANTS = [
