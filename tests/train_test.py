@@ -80,6 +80,7 @@ def test_svhn_from_start_to_saved_model_and_tensorboard(finished):
         "last/epoch-0002/evaluation.json",
         "MODEL_CARD.md",
         "curves.png",
+        "report.html",
     ):
         assert (folder / name).is_file(), name
     assert len(list((folder / "last").glob("*.keras"))) == 1
@@ -88,6 +89,8 @@ def test_svhn_from_start_to_saved_model_and_tensorboard(finished):
     assert "SGD 0.01 (piecewise)" in stdout and "augmentation none" in stdout  # the recipe of SVHN
     assert "worst class" in stdout and "tensorboard --logdir" in stdout
     assert max(map(len, stdout.splitlines())) <= 110
+    page = (folder / "report.html").read_text()
+    assert re.search(r"<h2>Training</h2>.*val_robust_worst_class", page, re.S)  # from metrics.jsonl
 
 
 def test_another_number_of_examples_is_evaluated_anew(finished, tmp_path):
