@@ -208,5 +208,35 @@ def test_a_signal_in_training_is_noted():
             stop.raise_from_now_on("now evaluating")
 
 
+@pytest.fixture
+def harmless():
+    """Signals that would end this process do nothing, and what they did comes back after the test."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    yield {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("first", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_ctrl_c_after_another_signal_leaves_at_once(harmless, first):
+    with StopSignals() as stop:
+        os.kill(os.getpid(), signal.Signals[first])
+        assert stop.reason() == {"SIGINT": "Ctrl-C"}.get(first, first)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert {number: signal.getsignal(number) for number in harmless} == harmless
+
+
+def test_a_second_sigterm_or_sigusr1_is_noted_as_the_first(harmless):
+    with StopSignals() as stop:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM):
+            try:
+                os.kill(os.getpid(), number)
+            except KeyboardInterrupt:  # which would end pytest
+                pytest.fail("did not wait")
+            assert stop.reason() == number.name
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))

@@ -7,7 +7,7 @@ import signal
 import pytest
 from absl import flags
 
-from fairat_tf import cli, errors
+from fairat_tf import cli, errors, evaluate
 from fairat_tf.lookup import UnknownNameError
 from fairat_tf.units import parse_duration, parse_fraction
 
@@ -112,6 +112,22 @@ def test_a_signal_becomes_an_interruption_and_the_handlers_come_back():
     with pytest.raises(errors.Interrupted, match="SIGTERM: goes on"), cli.stop_on_signals("goes on"):
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda n: n.name)
+def test_a_signal_ends_an_evaluation_with_exit_code_75(tmp_path, monkeypatch, capsys, number):
+    def stopped(request):
+        os.kill(os.getpid(), number)
+        pytest.fail("went on after the signal")
+
+    monkeypatch.setattr("fairat_tf.evaluation.running.run", stopped)
+    before = signal.signal(number, lambda *_: None)
+    try:
+        code = evaluate.run(["evaluate", "--model=m.keras", "--dataset=npz:d", f"--output_dir={tmp_path}"])
+    finally:
+        signal.signal(number, before)
+    assert code == errors.Interrupted.exit_code == 75
+    assert f"fairat_tf: {number.name}: the same command goes on from here" in capsys.readouterr().err
 
 
 if __name__ == "__main__":

@@ -315,14 +315,6 @@ def test_without_an_attack_there_is_none_to_be_judged(small, models, tmp_path):
     assert files.read(tmp_path)["verdict"]["status"] == "not checked"
 
 
-def test_stopped_is_exit_code_75(small, models, tmp_path, monkeypatch):
-    def stopped(request):
-        raise errors.Interrupted("SIGTERM: the same command goes on from here")
-
-    monkeypatch.setattr(running, "run", stopped)
-    assert _run(small, models / "plain.keras", tmp_path) == 75
-
-
 def test_help_is_fast_grouped_and_exit_code_0():
     found = subprocess.run(
         [sys.executable, "-c", "import sys; from fairat_tf import evaluate; "
