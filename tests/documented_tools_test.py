@@ -41,9 +41,6 @@ AUTOATTACK = os.environ.get("FAIRAT_TF_AUTOATTACK", "")
 TORCH_PYTHON = os.environ.get("FAIRAT_TF_TORCH_PYTHON", "")
 LINES = {" ".join(words): words for _, words in ALL if words[0].startswith("./tools/")}
 LINES.pop("./tools/test")  # it is what runs this file
-pytestmark = pytest.mark.skipif(
-    not (ROOT / ".venv/bin/python").exists(), reason="the tools' .venv is not made"
-)
 
 
 def of(*tools):
@@ -59,6 +56,8 @@ def sh_lines_of(program):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of the repository, with the .venv of this one."""
+    if not (ROOT / ".venv/bin/python").exists():
+        pytest.skip("the tools' .venv is not made")
     folder = tmp_path_factory.mktemp("clone") / "a clone"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -88,6 +87,7 @@ def started(words, folder):
 
 def test_every_tool_of_the_pages_is_started_by_a_test():
     assert len(LINES) == len(of(*PROGRAMS, "run_step")) > 20
+    assert sh_lines_of("tensorboard")
 
 
 @pytest.mark.slow

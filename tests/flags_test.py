@@ -38,6 +38,13 @@ def test_help_is_grouped_quick_and_exits_0():
     assert "--epsilon" in result.stdout and "tensorflow" not in result.stderr.lower()
 
 
+def test_help_needs_no_tensorflow():
+    code = "import sys; from fairat_tf import train; sys.argv = ['train', '--help']; code = train.run(); "
+    code += "print('tensorflow' in sys.modules, 'keras' in sys.modules); sys.exit(code)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.splitlines()[-1] == "False False", result.stderr[-2000:]
+
+
 def test_help_may_be_read_by_half():
     command = f"{sys.executable} -m fairat_tf.train --help | head -1"
     result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120)

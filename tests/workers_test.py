@@ -1,7 +1,9 @@
 """Two worker processes train what one trains; a lost, stopped or killed one ends all clearly."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,13 +26,15 @@ SMALL = [
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Returns ports that nobody has, below those that the system gives to whoever asks for any."""
+    ports = []
+    for port in random.SystemRandom().sample(range(12000, 32000), 100):
+        with socket.socket() as own, contextlib.suppress(OSError):
+            own.bind(("", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise AssertionError("no free ports")
 
 
 def tf_config(ports, index):
@@ -153,10 +157,17 @@ def test_a_directory_that_the_chief_refuses_ends_all_workers_with_its_code(data,
 
 def test_only_a_port_that_refuses_is_a_process_that_ended(monkeypatch):
     """A name that is not found at the moment is a slow network: it waits for --worker_timeout."""
-    (port,) = free_ports(1)
-    cluster = Cluster((f"127.0.0.1:{port}", "no-such-host.invalid:1"), 0)
-    assert cluster.answers(0) is False
-    assert cluster.answers(1) is None
+
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # nobody else has the port, and nobody listens at it
+        cluster = Cluster((f"127.0.0.1:{deaf.getsockname()[1]}", "no-such-host.invalid:1"), 0)
+        assert cluster.answers(0) is False
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", unknown)
+        assert cluster.answers(1) is None
     ends, asked = [], []
 
     def answers(index, seconds):

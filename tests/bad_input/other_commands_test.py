@@ -31,7 +31,8 @@ def test_data(words, code, told, shelf, tmp_path, capsys):
     assert snapshot(tmp_path) == {}
 
 
-RESULT = "docs/results/street_digits/pgd_at.json"
+ROOT = Path(__file__).resolve().parent.parent.parent
+RESULT = f"{ROOT}/docs/results/street_digits/pgd_at.json"
 OTHERS = [
     ("picture: nothing named", picture, [], USAGE, "expected a result"),
     ("picture: no such result", picture, ["{shelf}/none.json"], DATA, "run fairat_tf.evaluate first"),

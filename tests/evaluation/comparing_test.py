@@ -15,6 +15,7 @@ from fairat_tf.evaluation import comparing, summary
 from fairat_tf.evaluation.attacking import Outcome
 from fairat_tf.reporting import comparison, files
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 LABELS = np.arange(300) % 3
 NAMES = ("a|b", "<i>c</i>", "d")
 
@@ -238,7 +239,10 @@ def test_two_pictures_of_one_name_are_refused(pair, tmp_path, capsys):
 def test_a_terminal_without_the_characters_ends_no_command(pair, tmp_path):
     command = [sys.executable, "-m", "fairat_tf.compare", *pair, f"--output_dir={tmp_path / 'c'}"]
     finished = subprocess.run(
-        [*command, "--draws=100"], env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True
+        [*command, "--draws=100"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
     )
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "c/comparison.html").is_file()

@@ -117,7 +117,14 @@ def test_a_file_that_is_no_study_is_wrong_usage(text, tmp_path, capsys):
     assert study_run.main(arguments(tmp_path / "absent.toml", tmp_path)) == 2
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tools" / "studies").glob("*.toml")), ids=lambda p: p.name)
+STUDIES = sorted((ROOT / "tools" / "studies").glob("*.toml"))
+
+
+def test_the_repository_has_studies():
+    assert STUDIES
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.name)
 def test_every_study_of_the_repository_has_flags_that_parse(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     runner = study_run.Runner(study_run.Study.read(path), Path("runs"))
