@@ -43,6 +43,16 @@ def test_three_splits_are_read_as_they_lie(tmp_path: pathlib.Path) -> None:
     assert found.train.images[4, 3, 5].tolist() == [200, 20, 10]
 
 
+def test_validation_may_be_written_out(tmp_path: pathlib.Path) -> None:
+    for folder, count in (("train", 3), ("validation", 2), ("test", 1)):
+        fill(tmp_path / folder, count)
+    found = load(tmp_path)
+    assert {name: len(split) for name, split in found.splits.items()} == {
+        "train": 6, "validation": 4, "test": 2,
+    }  # fmt: skip
+    assert found.validation.images[:, 0, 0, 0].tolist() == [0, 1, 0, 1]
+
+
 def test_without_test_folder_a_fifth_is_carved_and_said(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -107,6 +117,22 @@ def test_jpeg_is_close_to_what_was_saved(tmp_path: pathlib.Path) -> None:
     fill(tmp_path, 5, size=(16, 16), ending="JPEG")
     middle = load(tmp_path).train.images[0, 8:, 8:].astype(int)
     assert abs(middle - np.array(COLOURS["blue"])).max() <= 10
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_pictures_are_turned_as_their_camera_says(
+    tmp_path: pathlib.Path, orientation: int, turns: int, ending: str
+) -> None:
+    fill(tmp_path, 5, ending=ending)
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8, :8], pixels[:8, 16:] = 250, 120  # no turn leaves it as it is
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for path in tmp_path.glob("*/*"):
+        Image.fromarray(pixels).save(path, exif=exif)
+    for image in _all(load(tmp_path)):
+        np.testing.assert_allclose(image, np.rot90(pixels, turns), atol=0 if ending == "png" else 10)
 
 
 def test_grey_only_if_all_are_grey(tmp_path: pathlib.Path) -> None:
