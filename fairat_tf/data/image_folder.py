@@ -78,6 +78,8 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
         return {"train": root}
     found = {"train": root / "train", "test": root / "test"}
     validation = [root / name for name in _VALIDATION if (root / name).is_dir()]
+    if len(validation) > 1:
+        raise DataError(f"{root}: has both val/ and validation/; expected one of them.")
     found |= {"validation": validation[0]} if validation else {}
     return {split: folder for split, folder in found.items() if folder.is_dir()}
 

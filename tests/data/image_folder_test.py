@@ -51,6 +51,9 @@ def test_validation_may_be_written_out(tmp_path: pathlib.Path) -> None:
         "train": 6, "validation": 4, "test": 2,
     }  # fmt: skip
     assert found.validation.images[:, 0, 0, 0].tolist() == [0, 1, 0, 1]
+    fill(tmp_path / "val", 2)
+    with pytest.raises(DataError, match="both val/ and validation/"):
+        load(tmp_path)
 
 
 def test_without_test_folder_a_fifth_is_carved_and_said(
