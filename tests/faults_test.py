@@ -118,7 +118,7 @@ def test_a_directory_that_became_read_only_is_told_and_stays_as_it_is(tmp_path):
     assert "Read-only file system" in str(refused.value) or "Permission denied" in str(refused.value)
     assert contents(run) == before
     (tmp_path / "shelf").mkdir()
-    with read_only(tmp_path / "shelf"), pytest.raises(errors.StorageError, match="choose another --run_dir"):
+    with read_only(tmp_path / "shelf"), pytest.raises(errors.StorageError, match="choose another directory"):
         train_lib.train(tiny_config(tmp_path, tmp_path / "shelf/new"))
 
 
