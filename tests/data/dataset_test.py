@@ -145,6 +145,17 @@ def test_another_label_makes_it_another_data_set() -> None:
     assert specs.known_spec("svhn_cropped:id") is None
 
 
+def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(request: data.Request) -> None:
+        raise PermissionError(13, "Permission denied", "birds/a/1.png")
+
+    monkeypatch.setattr(data, "source", lambda name, data_dir: refuse)
+    with pytest.raises(
+        data.DataError, match=r"^folder:birds: birds/a/1.png cannot be read \(Permission denied\)$"
+    ):
+        data.load("folder:birds")
+
+
 def test_known_mean_is_not_used_for_other_channels() -> None:
     assert len(data.spec("mnist", whole()).mean) == 3
 
