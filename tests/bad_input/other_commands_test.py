@@ -8,13 +8,14 @@ from fairat_tf import augment_preview, picture
 from fairat_tf.data import __main__ as data_command
 from tests.bad_input.judging import DATA, STORAGE, USAGE, filled, judge, snapshot
 
+HOME = Path.home()
 DATA_COMMAND = [
     ("data: nothing named", [], USAGE, "one data set name"),
     ("data: unknown flag", ["npz:{shelf}/good.npz", "--colour=red"], USAGE, "colour"),
     ("data: image size a word", ["npz:{shelf}/good.npz", "--image_size=large"], USAGE, "image_size"),
     ("data: corrupt picture", ["folder:{shelf}/corrupt"], DATA, "9.png"),
     ("data: no such configuration", ["mnist/nosuch", "--data_dir={run}"], DATA, "TFDS cannot open it"),
-    ("data: home", ["npz:{shelf}/good.npz", "--contact_sheet=~/none/a.png"], STORAGE, f"{Path.home()}/none/a.png"),
+    ("data: home", ["npz:{shelf}/good.npz", "--contact_sheet=~/none/a.png"], STORAGE, f"{HOME}/none/a.png"),
     ("data: one class", ["npz:{shelf}/one_class.npz"], DATA, "at least two classes"),
     ("data: sheet in no folder", ["npz:{shelf}/good.npz", "--contact_sheet={run}/a/b.png"], STORAGE, "b.png"),
     ("data: full disk", ["npz:{shelf}/good.npz", "--contact_sheet=/dev/full"], STORAGE, "No space"),
