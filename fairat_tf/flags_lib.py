@@ -104,11 +104,9 @@ def _fraction(value: float | None) -> str | None:
     """Returns how a person would write the number: 8/255 and not 0.0313..., but 0.2 and not 51/255."""
     if value is None or len(str(value)) < _LONG:
         return None if value is None else str(value)
-    for fraction in (Fraction(round(value * 255), 255), Fraction(value).limit_denominator(255)):
-        if float(fraction) == value:
-            parts = fraction.as_integer_ratio()
-            scale = 255 // parts[1] if 255 % parts[1] == 0 else 1
-            return f"{parts[0] * scale}/{parts[1] * scale}"
+    for below in (255, Fraction(value).limit_denominator(255).denominator):
+        if round(value * below) / below == value:
+            return f"{round(value * below)}/{below}"
     return str(value)
 
 

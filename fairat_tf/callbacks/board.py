@@ -71,10 +71,10 @@ class Board(keras.callbacks.Callback):
         self.writer.close()
 
     def _write_layout(self) -> None:
-        metrics = dict.fromkeys((row["split"], row["metric"]) for row in self._history.table())
-        if metrics.keys() <= self._laid_out:
+        metrics = {(row["split"], row["metric"]) for row in self._history.table()}
+        if metrics <= self._laid_out:
             return
-        self._laid_out |= metrics.keys()
+        self._laid_out |= metrics
         from tensorboard.plugins.custom_scalar import layout_pb2, summary
 
         charts = {

@@ -104,13 +104,12 @@ class WithHardExamples(Method):
 
     def scores(self, batch: Batch, adversarial: tf.Tensor | None, attack_seed: rng.Seed) -> tf.Tensor:
         """Returns how hard each example is, float32 [B]; nothing here is differentiated."""
-        size = batch.size
         if self._remembers:
             if batch.index is None:
                 raise ValueError(
                     "hard_score=memory needs batches that carry `index`, the row of each example"
                 )
-            return tf.gather(self.memory, tf.ensure_shape(batch.index, [size]))
+            return tf.gather(self.memory, batch.index)
         view, score = _SCORES[self.options.hard_score]
         if view == "start":
             points = self.attack.start(batch.images, attack_seed, self.epsilon_for(batch.truth))
