@@ -8,9 +8,11 @@
 """
 
 import dataclasses
+import errno
 import importlib
 from typing import Any
 
+from fairat_tf import errors
 from fairat_tf.data.dataset import DataError, Dataset, Split
 from fairat_tf.data.sources import PREFIXES, SOURCES, Request, Source, place, source
 from fairat_tf.data.specs import Spec, spec
@@ -31,6 +33,7 @@ __all__ = [
     "training_batches",
 ]
 
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of a data set that is being prepared
 _PIPELINE = ("evaluation_batches", "steps_per_epoch", "training_batches")
 
 
@@ -99,6 +102,10 @@ def load(
 def _read(read: Source, request: Request) -> Dataset:
     try:
         return read(request)
+    except errors.CommandError:  # StorageError is an OSError as well
+        raise
     except OSError as error:
+        if error.errno in _WRITING:
+            raise
         what = f"{error.filename or 'a file'} cannot be read ({error.strerror or error})"
         raise DataError(f"{request.name}: {what}") from error

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fairat_tf import data
+from fairat_tf import data, errors
 from fairat_tf.data import specs
 from fairat_tf.data.checks import check
 from fairat_tf.data.dataset import DataError, Dataset, Split
@@ -154,6 +154,19 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) ->
         data.DataError, match=r"^folder:birds: birds/a/1.png cannot be read \(Permission denied\)$"
     ):
         data.load("folder:birds")
+
+
+@pytest.mark.parametrize("error", [errors.StorageError("no room"), OSError(28, "No space left on device")])
+def test_what_cannot_be_written_stays_a_fault_of_the_storage(
+    monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def refuse(request: data.Request) -> None:
+        raise error
+
+    monkeypatch.setattr(data, "source", lambda name, data_dir: refuse)
+    with pytest.raises(OSError) as told:
+        data.load("street_digits")
+    assert told.value is error
 
 
 def test_known_mean_is_not_used_for_other_channels() -> None:
