@@ -248,8 +248,8 @@ def _difference(
         own, base = points[name][key], points[reference][key]
         if len(own) == len(base) > 1:
             row[key]["t95"] = list(paired.over_pairs(own - base))
-        low, high = row[key].get("t95", row[key]["ci95"])
-        row[key]["beyond_chance"] = _without_zero(low, high)
+            row[key]["detectable"] = paired.detectable(own - base)
+        row[key]["beyond_chance"] = all(_without_zero(*row[key][i]) for i in ("ci95", "t95") if i in row[key])
     if not (points[name]["average"].all() and points[reference]["average"].all()):
         row["nsd"] = {"value": None, "ci95": [None, None], "beyond_chance": False}
     mean = {
@@ -266,8 +266,8 @@ def _classes(
 ) -> dict[str, Any]:
     """Returns the difference of each class; McNemar's test only where both models are one network.
 
-    `beyond_chance` holds for all classes at once: Holm's p-value below 5 %, else Bonferroni's interval, over
-    paired seeds where there are some.
+    `beyond_chance` holds for all classes at once: Holm's p-value below 5 %, else Bonferroni's interval, also
+    that over paired seeds where there are some.
     """
     rows: dict[str, Any] = {}
     single = _one_network(own) and _one_network(base)
@@ -276,12 +276,11 @@ def _classes(
         a, b = own[:, labels == c], base[:, labels == c]
         change = own_draws["per_class"][:, c] - base_draws["per_class"][:, c]
         row: dict[str, Any] = {"value": float(a.mean() - b.mean()), "ci95": list(percentile(change))}
-        low, high = percentile(change, 1 - 0.05 / len(present))
+        row["beyond_chance"] = _without_zero(*percentile(change, 1 - 0.05 / len(present)))
         if len(a) == len(b) > 1:
             runs = a.mean(axis=1) - b.mean(axis=1)
             row["t95"] = list(paired.over_pairs(runs))
-            low, high = paired.over_pairs(runs, 1 - 0.05 / len(present))
-        row["beyond_chance"] = _without_zero(low, high)
+            row["beyond_chance"] &= _without_zero(*paired.over_pairs(runs, 1 - 0.05 / len(present)))
         if single:
             better, worse = int((a > b).sum()), int((a < b).sum())
             row |= {"better": better, "worse": worse, "p": paired.mcnemar(better, worse)}

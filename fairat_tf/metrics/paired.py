@@ -14,7 +14,7 @@ Sources: McNemar, Psychometrika 12 (1947) 153-157 (exact form: binomial); Holm, 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from fairat_tf.metrics.intervals import nsd, student_half
 
@@ -46,6 +46,24 @@ def over_pairs(differences: Sequence[float], confidence: float = 0.95) -> tuple[
     values = np.asarray(differences, np.float64)
     half = student_half(values, confidence)
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def detectable(differences: Sequence[float], power: float = 0.8, confidence: float = 0.95) -> float:
+    """Returns the true difference that as many pairs as these would find with probability `power`.
+
+    Found is what a two-sided paired t-test at 1 - confidence takes for a difference of its true sign, if the
+    pairs deviate like the given ones (two or more): the answer is as rough as their deviation, and 0 where
+    all are equal. That no smaller effect was found says little.
+    """
+    values = np.asarray(differences, np.float64)
+    freedom, error = len(values) - 1, values.std(ddof=1) / np.sqrt(len(values))
+    critical, half = stats.t.ppf(0.5 + confidence / 2.0, freedom), 0.5 + power / 2.0
+    enough = critical * np.sqrt(stats.chi2.ppf(half, freedom) / freedom) + stats.norm.ppf(half)
+
+    def lacking(shift: float) -> float:
+        return float(stats.nct.sf(critical, freedom, shift)) - power
+
+    return float(error * optimize.brentq(lacking, 0.0, enough))
 
 
 def class_accuracy(flags: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:

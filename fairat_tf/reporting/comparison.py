@@ -1,7 +1,7 @@
 """A comparison as Markdown, CSV and a page.
 
 print(comparison.markdown(found))
-comparison.write(found, "comparison")       # comparison.md, .csv, .json, .html
+comparison.write(found, "comparison")       # comparison.md, .csv, .json, .html, .png
 """
 
 import csv
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fairat_tf import errors
-from fairat_tf.reporting import charts, files, page
+from fairat_tf.reporting import charts, files, forest, page
 
 _LABELS = {
     "average": "average",
@@ -22,29 +22,42 @@ _LABELS = {
     "gap": "gap",
     "nsd": "NSD",
 }
-_COLUMNS = ("attack", "model", "quantity", "value", "ci95_low", "ci95_high", "p_holm", "t95_low", "t95_high")
+_POWER = "found with 80 % power from"
+_COLUMNS = (
+    "attack",
+    "model",
+    "quantity",
+    "value",
+    "ci95_low",
+    "ci95_high",
+    "p_holm",
+    "t95_low",
+    "t95_high",
+    "detectable",
+)
 
 
 def write(found: Mapping[str, Any], directory: str | Path) -> list[Path]:
-    """Writes the comparison in four forms; returns the paths.
+    """Writes the comparison in five forms; returns the paths.
 
     Raises:
       StorageError: the directory cannot be written.
     """
     folder = Path(directory)
-    texts = {
-        "comparison.md": markdown(found),
-        "comparison.csv": table(found),
-        "comparison.json": json.dumps(files.finite(found), indent=1, allow_nan=False),
-        "comparison.html": html(found),
+    contents = {
+        "comparison.md": markdown(found).encode(),
+        "comparison.csv": table(found).encode(),
+        "comparison.json": json.dumps(files.finite(found), indent=1, allow_nan=False).encode(),
+        "comparison.html": html(found).encode(),
+        "comparison.png": forest.comparison_png(found),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            files.replace(folder / name, text.encode())
+        for name, content in contents.items():
+            files.replace(folder / name, content)
     except OSError as error:
         raise errors.StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
-    return [folder / name for name in texts]
+    return [folder / name for name in contents]
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -68,17 +81,14 @@ def markdown(found: Mapping[str, Any]) -> str:
 def _differences(row: Mapping[str, Any]) -> list[str]:
     """Returns the table of differences: with McNemar's test of one run each, or t over the seeds."""
     seeds = "t95" in row["average"]
-    last = "95 % interval, t over seeds" if seeds else "better / worse | p (McNemar, Holm)"
-    lines = [
-        f"| | difference | 95 % interval | {last} |",
-        "|---|---|---|" + ("---|" if seeds else "---|---|"),
-    ]
+    last = f"95 % interval, t over seeds | {_POWER}" if seeds else "better / worse | p (McNemar, Holm)"
+    lines = [f"| | difference | 95 % interval | {last} |", "|---|---|---|---|---|"]
     for key, label in _LABELS.items():
-        runs = _range(row[key].get("t95")) if seeds else "|"
+        runs = f"{_range(row[key].get('t95'))} | {_found_from(row[key])}" if seeds else "|"
         lines.append(f"| **{label}** | {_points(row[key])} | {runs} |")
     for label, own in row["per_class"].items():
         counts = f"{own['better']} / {own['worse']}" if "better" in own else ""
-        last = f"{_range(own['t95'])} |" if seeds else f"{counts} | {_p(own)} |"
+        last = f"{_range(own['t95'])} | |" if seeds else f"{counts} | {_p(own)} |"
         lines.append(f"| {files.cell(label)} | {_points(own)} | {last}")
     return lines
 
@@ -91,7 +101,7 @@ def table(found: Mapping[str, Any]) -> str:
     for attack, block in found["attacks"].items():
         for name, row in block["models"].items():
             for key in _LABELS:
-                writer.writerow((attack, name, key, row[key]["value"], *row[key]["ci95"], "", "", ""))
+                writer.writerow((attack, name, key, row[key]["value"], *row[key]["ci95"], "", "", "", ""))
         for name, row in block["differences"].items():
             for key in _LABELS:
                 writer.writerow((attack, name, f"{key} - {found['reference']}", *_numbers(row[key])))
@@ -102,7 +112,13 @@ def table(found: Mapping[str, Any]) -> str:
 
 
 def _numbers(own: Mapping[str, Any]) -> tuple[Any, ...]:
-    return own["value"], *own["ci95"], own.get("p_holm", ""), *own.get("t95", ("", ""))
+    return (
+        own["value"],
+        *own["ci95"],
+        own.get("p_holm", ""),
+        *own.get("t95", ("", "")),
+        own.get("detectable", ""),
+    )
 
 
 def html(found: Mapping[str, Any]) -> str:
@@ -124,7 +140,7 @@ def _section(found: Mapping[str, Any], attack: str, block: Mapping[str, Any]) ->
         parts.append(f"<h3>{label}, in %{scale}</h3>{rows}")
     for name, row in block["differences"].items():
         seeds = "t95" in row["average"]
-        last = "t over seeds, 95 %" if seeds else "p (McNemar, Holm)"
+        last = f"t over seeds, 95 %</th><th>{_POWER}" if seeds else "p (McNemar, Holm)"
         head = f"<tr><th></th><th>points</th><th>95 % interval</th><th>{last}</th></tr>"
         lines = [(label, row[key]) for key, label in _LABELS.items()] + list(row["per_class"].items())
         cells = "".join(_row(label, own) for label, own in lines)
@@ -150,13 +166,17 @@ def _bar(name: str, own: Mapping[str, Any], kind: str, whole: float) -> str:
 
 def _row(label: str, own: Mapping[str, Any]) -> str:
     clear = ' class="clear"' if own["beyond_chance"] else ""
-    last = _range(own["t95"]) if "t95" in own else _p(own)
+    last = f"{_range(own['t95'])}</td><td>{_found_from(own)}" if "t95" in own else _p(own)
     difference, interval = _points(own).split(" | ")
     return f"<tr><th>{escape(label)}</th><td{clear}>{difference}</td><td>{interval}</td><td>{last}</td></tr>"
 
 
 def _p(own: Mapping[str, Any]) -> str:
     return f"{own['p_holm']:.3g}" if "p_holm" in own else ""
+
+
+def _found_from(own: Mapping[str, Any]) -> str:
+    return f"{100 * own['detectable']:.1f}" if "detectable" in own else ""
 
 
 def _figure(row: Mapping[str, Any]) -> str:

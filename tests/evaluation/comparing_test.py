@@ -13,6 +13,7 @@ import pytest
 from fairat_tf import compare, errors, picture
 from fairat_tf.evaluation import comparing, summary
 from fairat_tf.evaluation.attacking import Outcome
+from fairat_tf.metrics import paired
 from fairat_tf.reporting import comparison, files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -101,6 +102,8 @@ def test_pairs_of_seeds_get_an_interval_over_seeds(tmp_path):
     for text in (comparison.markdown(found), comparison.html(found)):
         assert text.count(shown) == 1, text
     assert str(row["t95"][0]) in comparison.table(found)
+    assert row["detectable"] == pytest.approx(paired.detectable([-value for value in lost]))
+    assert f"| {100 * row['detectable']:.1f} |" in comparison.markdown(found)
 
 
 def test_what_is_beyond_chance_is_judged_by_the_interval_over_seeds(tmp_path):
@@ -114,6 +117,19 @@ def test_what_is_beyond_chance_is_judged_by_the_interval_over_seeds(tmp_path):
     assert row["average"]["ci95"][1] < 0 < row["average"]["t95"][1]
     assert not row["average"]["beyond_chance"] and 'class="clear"' not in comparison.html(found)
     assert not any(own["beyond_chance"] for own in row["per_class"].values())
+
+
+def test_seeds_that_happen_to_agree_are_no_proof(tmp_path):
+    """Both seeds lose 2 of 300, 90 differ: Student's interval is a point, the examples' wide."""
+    other = BASE.copy()
+    other[np.flatnonzero(BASE)[:46]], other[np.flatnonzero(~BASE)[:44]] = False, True
+    folders = [_write(tmp_path / str(i), own) for i, own in enumerate((BASE, BASE, other, other))]
+    found = comparing.compare(
+        comparing.load([f"a={folders[0]},{folders[1]}", f"b={folders[2]},{folders[3]}"]), draws=300
+    )
+    row = found["attacks"]["pgd20"]["differences"]["b"]["average"]
+    assert row["t95"] == pytest.approx([-2 / 300, -2 / 300])
+    assert row["ci95"][0] < 0 < row["ci95"][1] and not row["beyond_chance"]
 
 
 def test_a_class_is_marked_only_beyond_the_chance_of_all_classes(pair):

@@ -84,6 +84,21 @@ def test_the_interval_over_pairs_is_that_of_the_t_test():
     assert paired.over_pairs(differences) == pytest.approx(tuple(expected))
 
 
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.9])
+@pytest.mark.parametrize("pairs", [3, 5, 12])
+def test_the_detectable_difference_is_found_as_often_as_it_says(pairs, power):
+    generator = np.random.default_rng(pairs)
+    differences = generator.normal(size=pairs)
+    true = paired.detectable(differences, power)
+    studies = generator.normal(true, differences.std(ddof=1), (40_000, pairs))
+    found = stats.ttest_1samp(studies, 0.0, axis=1)
+    assert np.mean((found.pvalue < 0.05) & (found.statistic > 0)) == pytest.approx(power, abs=0.012)
+
+
+def test_equal_differences_detect_anything():
+    assert paired.detectable([0.02, 0.02, 0.02]) == 0.0
+
+
 def test_seeds_are_resampled_too():
     # Two seeds at 40 % and 60 %: the interval over seeds must span both, however many examples there are.
     flags = np.stack([np.arange(4000) % 10 < 4, np.arange(4000) % 10 < 6])

@@ -1,5 +1,6 @@
 """Holds: a study runs the right commands in order, and its table shows the results' figures."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ def test_the_table_holds_the_figures_and_the_differences(study, tmp_path, traine
     assert [row for row in rows if row[0] == "fair"] == [
         ["fair", "50.0", "50.0"],
         ["fair", "-25.0", "-25.0", "1.50"],
+        ["fair", "0.0", "0.0"],  # found with 80 % power: the seeds are alike
     ]
 
 
@@ -78,14 +80,46 @@ def test_only_the_same_seeds_are_paired(study, tmp_path, trainer, capsys):
     runner = study_run.Runner(study_run.Study.read(study), tmp_path / "work")
     work = tmp_path / "work"
     assert runner.finished() == {
-        "plain": [[work / "plain-1/evaluation"]], "fair": [[work / "fair-1/evaluation"]]
+        "plain": {1: [work / "plain-1/evaluation"]}, "fair": {1: [work / "fair-1/evaluation"]}
     }  # fmt: skip
+
+
+def test_a_variant_with_fewer_seeds_is_compared_over_its_own(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    files.write(evaluated("other"), tmp_path / "work/plain-0/evaluation")  # seed 0 of the reference: 25 %
+    (tmp_path / "work/fair-0/MODEL_CARD.md").unlink()
+    capsys.readouterr()
+    assert study_run.main(arguments(study, tmp_path, "--table_only")) == 0
+    text = capsys.readouterr().out
+    assert "| plain | 50.0 (" in text and "| fair | -25.0 (" in text  # seed 1: 50 % against 75 %
+    assert "* fair: its differences are over seed 1\n" in text
+
+
+def test_choices_are_made_on_what_training_logged(study, tmp_path, trainer, capsys):
+    """Of the last networks: the mean of as many epochs, and differences over the seeds that both have."""
+    study.write_text(study.read_text().replace('"best"', '"last"'))
+    trainer.place = "last/epoch-0002"
+    study_run.main(arguments(study, tmp_path))
+    for run, average, worst in (("plain-0", 0.5, 0.1), ("plain-1", 0.4, 0.3), ("fair-1", 0.35, 0.25)):
+        rows = [
+            {"val_robust_accuracy": a, "val_robust_worst_class": w} for a, w in ((9, 9), (average, worst))
+        ]
+        log = tmp_path / "work" / run / "metrics.jsonl"
+        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    capsys.readouterr()
+    assert study_run.main(arguments(study, tmp_path, "--table_only")) == 0
+    text = capsys.readouterr().out
+    assert "| plain | 2 | 45.0 | 20.0 | 65.0 |  |" in text
+    assert "| fair | 1 | 35.0 | 25.0 | 60.0 | -10.0 |" in text
 
 
 def test_a_table_over_seeds_shows_both_intervals(study, tmp_path, trainer, capsys):
     assert study_run.main(arguments(study, tmp_path)) == 0
     text = capsys.readouterr().out
     assert "| -25.0 (-" in text and "; t -25.0 to -25.0)" in text and "after t Student's" in text
+    assert "| fair | 0.0 | 0.0 |" in text.partition("found with 80 % power from")[2]
+    picture = tmp_path / "work/summary-study.png"
+    assert picture.read_bytes() == (tmp_path / "work/comparison-study/comparison.png").read_bytes()
 
 
 def test_folders_may_hold_any_sign(study, tmp_path, trainer):

@@ -50,8 +50,15 @@ class Kept:
 
     def times(self, run: str, directory: Path) -> Path:
         """Returns the table of times of a run: the kept one, or that of its directory."""
-        kept = self.folder / f"{run}.times.csv" if self.folder else Path()
-        return kept if kept.is_file() else directory / "times.csv"
+        return self._file(run, "times.csv", directory / "times.csv")
+
+    def log(self, run: str, directory: Path) -> Path:
+        """Returns the metrics of every epoch of a run: the kept ones, or those of its directory."""
+        return self._file(run, "jsonl", directory / "metrics.jsonl")
+
+    def _file(self, run: str, ending: str, otherwise: Path) -> Path:
+        kept = self.folder / f"{run}.{ending}" if self.folder else Path()
+        return kept if kept.is_file() else otherwise
 
     def set_diverged(self, run: str, directory: Path, reason: str) -> None:
         """Notes that a run diverged, in its directory and in the folder: it is not tried again."""

@@ -22,7 +22,8 @@ other flags are refused (exit code 3), never mixed. A run that diverges (exit co
 table, is not tried again and does not stop the others; any other failure ends the study with its exit code.
 Ctrl-C and SIGTERM go on to the training run, which saves (exit code 75). With --only=NAME,NAME only these
 variants are trained, and what they need, so that several processes can share a study: one waits while another
-trains what both need. The table, summary-STUDY.md in both folders, shows whatever is finished.
+trains what both need. The tables, summary-STUDY.md in both folders, and the figure, summary-STUDY.png, show
+whatever is finished; a variant with fewer seeds than the reference is compared over its own.
 
 The column "cost" is the processor time of a training step, relative to the reference: the median over the
 epochs and seeds of `times.csv`. It compares runs of one machine under the same load.
@@ -31,6 +32,7 @@ epochs and seeds of `times.csv`. It compares runs of one machine under the same 
 import argparse
 import csv
 import dataclasses
+import json
 import math
 import statistics
 import sys
@@ -43,7 +45,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
 import children  # noqa: E402
-import table  # noqa: E402
+import report  # noqa: E402
 from definition import Study  # noqa: E402
 from kept import Kept, difference, experiment_of, named  # noqa: E402
 
@@ -189,40 +191,21 @@ class Runner:
                 found += [float(r["processor_seconds"]) / int(r["steps"]) for r in rows if r["steps"] != "0"]
         return statistics.median(found) if found else math.nan
 
-    def finished(self) -> dict[str, list[list[Path]]]:
-        """Returns variant -> the evaluations of each finished seed, the reference first.
+    def finished(self) -> dict[str, dict[int, list[Path]]]:
+        """Returns variant -> seed -> the run's evaluations, of what is finished, the reference first.
 
-        Seeds that the reference lacks are left out: where as many are left, they are the same, and paired.
+        Seeds that the reference lacks are left out.
         """
         names = [self.study.reference, *(n for n in self.study.variants if n != self.study.reference)]
         seeds = [seed for seed in self.study.seeds if self.results(self.study.reference, seed)]
-        found = {n: [self.results(n, seed) for seed in seeds] for n in names}
-        return {n: [paths for paths in runs if paths] for n, runs in found.items() if any(runs)}
+        found = {n: {seed: self.results(n, seed) for seed in seeds} for n in names}
+        whole = {n: {seed: paths for seed, paths in runs.items() if paths} for n, runs in found.items()}
+        return {n: runs for n, runs in whole.items() if runs}
 
-
-def _report(runner: Runner) -> str:
-    from fairat_tf.evaluation import comparing
-    from fairat_tf.reporting import comparison, files
-
-    runs = [(variant, seed) for variant in runner.study.variants for seed in runner.study.seeds]
-    for run in runs:
-        runner.keep_results(*run)
-    runner.check_seeds()
-    finished, name = runner.finished(), runner.study.name
-    if runner.study.reference not in finished or len(finished) < 2:
-        there = ", ".join(finished) or "none"
-        return (
-            f"No table yet: it needs runs of {runner.study.reference} and of another (finished: {there}).\n"
-        )
-    found = comparing.compare(comparing.entries(finished))
-    comparison.write(found, runner.work / f"comparison-{name}")
-    diverged = {f"{v}-{s}": reason for v, s in runs if (reason := runner.diverged(v, s))}
-    costs = {variant: runner.step_seconds(variant) for variant in runner.study.variants}
-    text = table.summary(runner.study, found, diverged, costs)
-    for folder in filter(None, (runner.work, runner.kept.folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        files.replace(folder / f"summary-{name}.md", text.encode())
-    return text
+    def log(self, variant: str, seed: int) -> list[dict[str, Any]]:
+        """Returns the metrics of a finished run's epochs, in order."""
+        path = self.kept.log(f"{variant}-{seed}", self.folder(variant, seed))
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -244,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runner = Runner(study, given.work.absolute(), tuple(extra), Kept(given.keep), only)
         if not given.table_only:
             runner.run()
-        print("\n" + _report(runner))
+        print("\n" + report.report(runner))
     except errors.CommandError as error:
         print(f"study: {error}", file=sys.stderr)
         return error.exit_code
