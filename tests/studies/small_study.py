@@ -28,7 +28,7 @@ plain = ["--method=pgd_at"]
 fair = ["--method=frl", "--init_from={plain}"]
 """
 LABELS = np.arange(40) % 2
-RIGHT = {"plain": 30, "fair": 20, "other": 10}  # of 40, the first ones
+RIGHT = {"plain": 30, "fair": 20, "other": 10, "evaluated": 5}  # of 40, the first ones
 TIMES = "epoch,steps,seconds,processor_seconds\n"
 COSTS = {  # medians of seconds a step: 2 and 3
     "plain": "0,0,0,0\n0,9,9.0,18.0\n",
@@ -45,6 +45,8 @@ class Trainer:
 
     def __call__(self, command, _):
         self.commands.append(command)
+        if command[2] == "fairat_tf.evaluate":
+            return self.evaluate(Path(command[-1].removeprefix("--output_dir=")))
         folder = Path(next(c for c in command if c.startswith("--run_dir=")).partition("=")[2])
         code = self.codes.get(folder.name, 0)
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,12 @@ class Trainer:
             (folder / "times.csv").write_text(TIMES + COSTS[folder.name.rpartition("-")[0]])
             files.write(evaluated(folder.name.rpartition("-")[0]), folder / self.place)
             (folder / "MODEL_CARD.md").write_text("last of all")
+        return code
+
+    def evaluate(self, place):
+        code = self.codes.get("again", 0)
+        if not code:
+            files.write(evaluated("evaluated"), place)
         return code
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fairat_tf import errors, flags_lib
+from fairat_tf import errors, evaluate, flags_lib
 from fairat_tf.reporting import files
 from tests.studies.small_study import ROOT, TEXT, arguments, evaluated, folders, study_run
 
@@ -53,6 +53,54 @@ def test_the_last_networks_count_as_their_mean(study, tmp_path, trainer, capsys)
     assert study_run.main(arguments(study, tmp_path, "--table_only")) == 0
     fair, _ = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| fair")]
     assert fair.split("|")[2].strip().startswith("62.5 ")
+
+
+@pytest.mark.parametrize("kind, evaluated_too", [("last", [1, 2]), ("final", [2]), ("best", [])])
+def test_an_evaluation_of_its_own_is_made_of_the_networks(
+    kind, evaluated_too, study, tmp_path, trainer, capsys
+):
+    """Of runs that are there; and once. What training evaluated has no part in the table."""
+    study.write_text(study.read_text().replace('"best"', '"last"').replace("[0, 1]", "[0]"))
+    trainer.place = "last/epoch-0002"
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    for name in ("plain", "fair"):
+        files.write(evaluated(name), tmp_path / "work" / f"{name}-0" / "last/epoch-0001")
+    text = study.read_text().replace('"last"', f'"{kind}"').replace('"clean", "pgd20"', '"clean"')
+    again = study.with_name("again.toml")
+    again.write_text('evaluate = ["--attacks=cw20"]\n' + text)
+    trainer.commands.clear()
+    assert study_run.main(arguments(again, tmp_path, "--data_dir=D", "--precision=float32")) == 0
+    run = tmp_path / "work/plain-0"
+    expected = [
+        (run / "last" / f"epoch-{n:04d}.keras", run / "again" / f"epoch-{n:04d}") for n in evaluated_too
+    ]
+    plain = [c[2:] for c in trainer.commands if "/plain-0" in c[-1]]
+    assert plain == [
+        [
+            "fairat_tf.evaluate",
+            "--attacks=cw20",
+            "--data_dir=D",
+            f"--model={network}",
+            f"--output_dir={place}",
+        ]
+        for network, place in expected or [(run, run / "again")]
+    ]
+    assert "| plain | 12.5 (" in capsys.readouterr().out  # 5 of 40, what the stand-in for evaluate finds
+    trainer.commands.clear()
+    assert study_run.main(arguments(again, tmp_path)) == 0
+    assert not trainer.commands
+
+
+def test_an_evaluation_that_fails_ends_the_study_with_its_code(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    again = study.with_name("again.toml")
+    again.write_text('evaluate = ["--attacks=cw20"]\n' + study.read_text())
+    trainer.codes = {"again": 75}
+    assert study_run.main(arguments(again, tmp_path)) == 75
+    assert "plain, seed 0: the evaluation of plain-0 ended with exit code 75" in capsys.readouterr().err
+    study.write_text(study.read_text().replace("--epochs=2", "--epochs=3"))
+    again.write_text(again.read_text().replace("--epochs=2", "--epochs=3"))
+    assert study_run.main(arguments(again, tmp_path)) == errors.DataError.exit_code  # other runs
 
 
 def test_a_run_that_diverged_is_named_and_the_others_go_on(study, tmp_path, trainer, capsys):
@@ -168,6 +216,9 @@ def test_every_study_of_the_repository_has_flags_that_parse(path, monkeypatch):
         command.flags.unparse_flags()
         command.flags(argv)
         flags_lib.config_from(command.flags)
+    if runner.study.evaluate:
+        evaluate.COMMAND.flags.unparse_flags()
+        assert not evaluate.COMMAND.flags(["evaluate", "--model=m", *runner.study.evaluate])[1:]
 
 
 if __name__ == "__main__":

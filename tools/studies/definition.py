@@ -11,11 +11,15 @@ from pathlib import Path
 from fairat_tf import errors
 
 _FIELDS = {"reference", "seeds", "flags", "attacks", "networks", "variants"}
+_NETWORKS = ("best", "last", "final")
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What a study file says; `variants` maps a name to the flags that make it differ."""
+    """What a study file says; `variants` maps a name to the flags that make it differ.
+
+    `evaluate`, if there, are the flags of an evaluation of the trained networks, in place of training's own.
+    """
 
     name: str
     reference: str
@@ -24,6 +28,7 @@ class Study:
     attacks: tuple[str, ...]
     networks: str
     variants: dict[str, tuple[str, ...]]
+    evaluate: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -36,14 +41,14 @@ class Study:
             found = tomllib.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise errors.UsageError(f"{path} cannot be read as a study: {error}") from error
-        if set(found) != _FIELDS:
+        if set(found) - {"evaluate"} != _FIELDS:
             raise errors.UsageError(f"{path}: expected {sorted(_FIELDS)}, received {sorted(found)}")
         variants = {name: tuple(flags) for name, flags in found.pop("variants").items()}
         texts = {name: found.pop(name) for name in ("reference", "networks")}
         study = cls(path.stem, **texts, variants=variants, **{k: tuple(v) for k, v in found.items()})
-        if study.reference not in variants or not study.seeds or study.networks not in ("best", "last"):
+        if study.reference not in variants or not study.seeds or study.networks not in _NETWORKS:
             raise errors.UsageError(
-                f"{path}: reference must be one of the variants, seeds not empty, networks best or last"
+                f"{path}: reference must be one of the variants, seeds not empty, networks one of {_NETWORKS}"
             )
         return study
 

@@ -63,9 +63,10 @@ def compared(finished: Finished) -> dict[str, Any]:
 def validated(runner: "Runner", finished: Finished) -> dict[str, dict[int, tuple[float, ...]]]:
     """Returns variant -> seed -> robust accuracy and that of the worst class, as training logged them.
 
-    Both are the mean over the last epochs, as many as were evaluated; {} where the best epoch was.
+    Both are the mean over the last epochs, as many as were evaluated; {} where other networks were, or the
+    evaluation is one after training.
     """
-    if runner.study.networks != "last":
+    if runner.study.networks != "last" or runner.study.evaluate:
         return {}
     found: dict[str, dict[int, tuple[float, ...]]] = {}
     for variant, runs in finished.items():

@@ -8,7 +8,8 @@ A study is a TOML file:
     seeds = [0, 1]
     flags = ["--flagfile=flags/cifar10_small.flags"]      # of every run
     attacks = ["clean", "pgd20"]                          # columns of the table
-    networks = "best"                                     # or "last": the mean of what --keep_last keeps
+    networks = "best"      # or "last": the mean of what --keep_last keeps; or "final": the last of these
+    evaluate = ["--dataset=cifar10", "--attacks=cw20"]    # if given: evaluated by this, not by training
 
     [variants]
     pgd_at = ["--method=pgd_at"]
@@ -80,12 +81,18 @@ class Runner:
 
     def evaluations(self, variant: str, seed: int) -> list[Path]:
         """Returns the evaluations in the run's directory; [] if it is unfinished or not there."""
-        if not self.has_network(variant, seed):
-            return []
-        run = self.folder(variant, seed)
+        places = list(self.places(variant, seed).values()) if self.has_network(variant, seed) else []
+        return places if all((place / "evaluation.json").is_file() for place in places) else []
+
+    def places(self, variant: str, seed: int) -> dict[Path, Path]:
+        """Returns network -> the folder of its evaluation, of a finished run."""
+        run, own = self.folder(variant, seed), self.study.name if self.study.evaluate else ""
         if self.study.networks == "best":
-            return [run / "evaluation"]
-        return sorted(path for path in (run / "last").iterdir() if path.is_dir())
+            return {run: run / (own or "evaluation")}
+        names = sorted(path.name for path in (run / "last").iterdir() if path.is_dir())
+        if self.study.networks == "final":
+            names = names[-1:]
+        return {run / "last" / f"{name}.keras": run / (own or "last") / name for name in names}
 
     def has_network(self, variant: str, seed: int) -> bool:
         """Returns whether the run is finished and its directory is still there."""
@@ -101,18 +108,20 @@ class Runner:
         return known or experiment_of(self.folder(variant, seed) / "config.json", self.work)
 
     def run(self) -> None:
-        """Trains every variant with every seed.
+        """Trains every variant with every seed, and evaluates it if the study has an evaluation of its own.
 
         Raises:
-          CommandError: a run failed; it has the run's exit code.
+          CommandError: a run or evaluation failed; it has its exit code.
           DataError: a finished run was made with other flags.
         """
         for seed in self.study.seeds:
             for variant in self.only or self.study.variants:
-                if self.results(variant, seed):
+                if self.results(variant, seed) or self.has_network(variant, seed):
                     self._check_flags(variant, seed)
                 else:
                     self._train(variant, seed)
+                if not self.results(variant, seed) and self.has_network(variant, seed):
+                    self._evaluate(variant, seed)
 
     def _check_flags(self, variant: str, seed: int) -> None:
         from fairat_tf import flags_lib
@@ -166,9 +175,18 @@ class Runner:
         elif code == errors.Diverged.exit_code:
             self._set_diverged(variant, seed, "diverged")
         elif code:
-            failure = errors.CommandError(f"{variant}, seed {seed}: training ended with exit code {code}")
-            failure.exit_code = code if code > 0 else errors.Interrupted.exit_code
-            raise failure
+            raise _failure(f"{variant}, seed {seed}: training", code)
+        self.keep_results(variant, seed)
+
+    def _evaluate(self, variant: str, seed: int) -> None:
+        from fairat_tf.evaluate import COMMAND
+
+        known = [flag for flag in self.extra if flag.lstrip("-").partition("=")[0] in COMMAND.flags]
+        for network, place in self.places(variant, seed).items():
+            own = [*self.study.evaluate, *known, f"--model={network}", f"--output_dir={place}"]
+            print(f"\n== {variant}, seed {seed}: {network.name} under {self.study.name}", flush=True)
+            if code := children.run([sys.executable, "-m", "fairat_tf.evaluate", *own], ROOT):
+                raise _failure(f"{variant}, seed {seed}: the evaluation of {network.name}", code)
         self.keep_results(variant, seed)
 
     def _set_diverged(self, variant: str, seed: int, reason: str) -> None:
@@ -206,6 +224,12 @@ class Runner:
         """Returns the metrics of a finished run's epochs, in order."""
         path = self.kept.log(f"{variant}-{seed}", self.folder(variant, seed))
         return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _failure(what: str, code: int) -> errors.CommandError:
+    failure = errors.CommandError(f"{what} ended with exit code {code}")
+    failure.exit_code = code if code > 0 else errors.Interrupted.exit_code
+    return failure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
