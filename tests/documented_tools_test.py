@@ -75,6 +75,7 @@ def small(words, data):
     tool = words[0].removeprefix("./tools/")
     more = ADDED.get(tool) or ADDED.get(" ".join([tool, *words[1:2]]), "")
     filled = [re.sub(r"(?<==)DIR\b", str(data), word) for word in words]
+    filled = [re.sub(r"^--keep=", "--keep=new/", word) for word in filled]  # to train, nothing is kept there
     return [re.sub(r"(--torch_python=).*", rf"\1{TORCH_PYTHON}", word) for word in filled] + more.split()
 
 

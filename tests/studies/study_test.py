@@ -69,7 +69,9 @@ def test_an_evaluation_of_its_own_is_made_of_the_networks(
     again = study.with_name("again.toml")
     again.write_text('evaluate = ["--attacks=cw20"]\n' + text)
     trainer.commands.clear()
-    assert study_run.main(arguments(again, tmp_path, "--data_dir=D", "--precision=float32")) == 0
+    assert (
+        study_run.main(arguments(again, tmp_path, "--data_dir=D", "--nodownload", "--precision=float32")) == 0
+    )
     run = tmp_path / "work/plain-0"
     expected = [
         (run / "last" / f"epoch-{n:04d}.keras", run / "again" / f"epoch-{n:04d}") for n in evaluated_too
@@ -80,6 +82,7 @@ def test_an_evaluation_of_its_own_is_made_of_the_networks(
             "fairat_tf.evaluate",
             "--attacks=cw20",
             "--data_dir=D",
+            "--nodownload",
             f"--model={network}",
             f"--output_dir={place}",
         ]

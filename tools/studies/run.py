@@ -181,7 +181,8 @@ class Runner:
     def _evaluate(self, variant: str, seed: int) -> None:
         from fairat_tf.evaluate import COMMAND
 
-        known = [flag for flag in self.extra if flag.lstrip("-").partition("=")[0] in COMMAND.flags]
+        names = {flag: flag.lstrip("-").partition("=")[0] for flag in self.extra}
+        known = [flag for flag, n in names.items() if {n, n.removeprefix("no")} & set(COMMAND.flags)]
         for network, place in self.places(variant, seed).items():
             own = [*self.study.evaluate, *known, f"--model={network}", f"--output_dir={place}"]
             print(f"\n== {variant}, seed {seed}: {network.name} under {self.study.name}", flush=True)
