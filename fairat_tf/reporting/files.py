@@ -99,7 +99,8 @@ def cell(text: str) -> str:
 def write_packed(result: Mapping[str, Any], path: str | Path) -> None:
     """Writes one JSON file with labels and flags in it, which `read` and comparisons take like a folder.
 
-    Of the model's path it keeps the name alone, so that the file says nothing of the machine.
+    Of the model's path it keeps the name alone, and nothing of the command, so that the file says nothing of
+    the machine. The places of drawn examples are left out too: their drawing and fingerprint say which they are.
 
     Args:
       result: as `read(..., arrays=True)` returns it.
@@ -107,8 +108,10 @@ def write_packed(result: Mapping[str, Any], path: str | Path) -> None:
     """
     arrays = result["per_example"]
     described = {**result["model"], "path": Path(result["model"].get("path") or "").name}
+    dataset = {key: value for key, value in result["dataset"].items() if key != "places"}
     kept = {name: _packed(arrays[name]) for name in sorted(arrays) if name.startswith(("labels", "correct/"))}
-    whole = finite(without_arrays(result)) | {"model": described, _PACKED: kept}
+    whole = finite(without_arrays(result)) | {"model": described, "dataset": dataset, _PACKED: kept}
+    whole.pop("command", None)
     text = json.dumps(whole, indent=1, allow_nan=False)
     replace(Path(path), (text + "\n").encode())
 
