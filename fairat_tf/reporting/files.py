@@ -100,7 +100,7 @@ def write_packed(result: Mapping[str, Any], path: str | Path) -> None:
     """Writes one JSON file with labels and flags in it, which `read` and comparisons take like a folder.
 
     Of the model's path it keeps the name alone, and nothing of the command, so that the file says nothing of
-    the machine. The places of drawn examples are left out too: their drawing and fingerprint say which they are.
+    the machine. The places of drawn examples are left out too: drawing and fingerprint say which they are.
 
     Args:
       result: as `read(..., arrays=True)` returns it.
