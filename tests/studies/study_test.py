@@ -94,6 +94,20 @@ def test_an_evaluation_of_its_own_is_made_of_the_networks(
     assert not trainer.commands
 
 
+def test_another_reference_has_tables_of_its_own(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    first = (tmp_path / "work/summary-study.md").read_text()
+    capsys.readouterr()
+    trainer.commands.clear()
+    assert study_run.main(arguments(study, tmp_path, "--reference=fair")) == 0
+    assert "| minus fair |" in capsys.readouterr().out and not trainer.commands
+    other = (tmp_path / "work/summary-study-beside-fair.md").read_text()
+    assert "| plain | +25.0 (" in other and "| fair | -25.0 (" in first
+    assert (tmp_path / "work/summary-study.md").read_text() == first
+    assert study_run.main(arguments(study, tmp_path, "--reference=none")) == errors.UsageError.exit_code
+    assert "no variant none; there are plain, fair" in capsys.readouterr().err
+
+
 def test_an_evaluation_that_fails_ends_the_study_with_its_code(study, tmp_path, trainer, capsys):
     assert study_run.main(arguments(study, tmp_path)) == 0
     again = study.with_name("again.toml")

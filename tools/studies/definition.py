@@ -29,6 +29,7 @@ class Study:
     networks: str
     variants: dict[str, tuple[str, ...]]
     evaluate: tuple[str, ...] = ()
+    tables: str = ""  # name of what the report writes; that of the study if empty
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -51,6 +52,17 @@ class Study:
                 f"{path}: reference must be one of the variants, seeds not empty, networks one of {_NETWORKS}"
             )
         return study
+
+    def beside(self, reference: str) -> "Study":
+        """Returns the study with another variant to compare with, and tables of their own name.
+
+        Raises:
+          UsageError: a name that the study does not have.
+        """
+        if reference not in self.variants:
+            there = ", ".join(self.variants)
+            raise errors.UsageError(f"--reference: no variant {reference}; there are {there}")
+        return dataclasses.replace(self, reference=reference, tables=f"{self.name}-beside-{reference}")
 
     def needed(self, variant: str) -> list[str]:
         """Returns the variants whose networks this one takes: those in braces in its flags."""

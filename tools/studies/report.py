@@ -24,7 +24,7 @@ def report(runner: "Runner") -> str:
     for run in runs:
         runner.keep_results(*run)
     runner.check_seeds()
-    finished, name = runner.finished(), runner.study.name
+    finished, name = runner.finished(), runner.study.tables or runner.study.name
     if runner.study.reference not in finished or len(finished) < 2:
         there = ", ".join(finished) or "none"
         return (

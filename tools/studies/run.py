@@ -24,7 +24,8 @@ table, is not tried again and does not stop the others; any other failure ends t
 Ctrl-C and SIGTERM go on to the training run, which saves (exit code 75). With --only=NAME,NAME only these
 variants are trained, and what they need, so that several processes can share a study: one waits while another
 trains what both need. The tables, summary-STUDY.md in both folders, and the figure, summary-STUDY.png, show
-whatever is finished; a variant with fewer seeds than the reference is compared over its own.
+whatever is finished; a variant with fewer seeds than the reference is compared over its own. With
+--reference=NAME nothing is trained, and all is compared with that variant: summary-STUDY-beside-NAME.md.
 
 The column "cost" is the processor time of a training step, relative to the reference: the median over the
 epochs and seeds of `times.csv`. It compares runs of one machine under the same load.
@@ -244,13 +245,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="where runs and tables go")
     parser.add_argument("--keep", type=Path, help="keep results and logs in this folder")
     parser.add_argument("--only", default="", help="train these variants, of the study's: NAME,NAME")
+    parser.add_argument("--reference", default="", help="compare with this variant: tables only")
     parser.add_argument("--table_only", action="store_true", help="train nothing; table of what is there")
     given, extra = parser.parse_known_args(argv)
     try:
         study = Study.read(given.study)
         only = study.chosen(given.only)
+        if given.reference:
+            study = study.beside(given.reference)
         runner = Runner(study, given.work.absolute(), tuple(extra), Kept(given.keep), only)
-        if not given.table_only:
+        if not (given.table_only or given.reference):
             runner.run()
         print("\n" + report.report(runner))
     except errors.CommandError as error:
