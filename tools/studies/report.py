@@ -3,7 +3,9 @@
 print(report(runner))       # also writes summary-STUDY.md and .png, and comparison-STUDY/ beside the runs
 """
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,7 @@ def report(runner: "Runner") -> str:
     comparison.write(found, runner.work / f"comparison-{name}")
     diverged = {f"{v}-{s}": reason for v, s in runs if (reason := runner.diverged(v, s))}
     costs = {variant: runner.step_seconds(variant) for variant in runner.study.variants}
-    text = table.summary(runner.study, found, diverged, costs, validated(runner, finished))
+    text = table.summary(runner.study, found, diverged, costs, _validated(runner, finished))
     picture = forest.comparison_png(found)
     for folder in filter(None, (runner.work, runner.kept.folder)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,19 +62,27 @@ def compared(finished: Finished) -> dict[str, Any]:
     return found
 
 
-def validated(runner: "Runner", finished: Finished) -> dict[str, dict[int, tuple[float, ...]]]:
-    """Returns variant -> seed -> robust accuracy and that of the worst class, as training logged them.
+def _validated(runner: "Runner", finished: Finished) -> dict[str, dict[int, list[float]]]:
+    """Returns variant -> seed -> average and worst class on validation; {} where other networks count."""
+    trained = runner.study.networks == "last" and not runner.study.evaluate
+    return logged(runner, finished, _VALIDATED) if trained else {}
 
-    Both are the mean over the last epochs, as many as were evaluated; {} where other networks were, or the
-    evaluation is one after training.
+
+def log_table(runner: "Runner", keys: Sequence[str]) -> str:
+    """Returns the table of what training logged under these names, by variant."""
+    return table.logged(logged(runner, runner.finished(), keys), keys)
+
+
+def logged(runner: "Runner", finished: Finished, keys: Sequence[str]) -> dict[str, dict[int, list[float]]]:
+    """Returns variant -> seed -> what training logged under each name, of the runs that logged any of them.
+
+    It is the mean over the last epochs, as many as were evaluated; NaN for a name that the run does not have.
     """
-    if runner.study.networks != "last" or runner.study.evaluate:
-        return {}
-    found: dict[str, dict[int, tuple[float, ...]]] = {}
+    found: dict[str, dict[int, list[float]]] = {}
     for variant, runs in finished.items():
         for seed, evaluated in runs.items():
             rows = runner.log(variant, seed)[-len(evaluated) :]
-            if rows and all(key in row for row in rows for key in _VALIDATED):
-                means = tuple(sum(row[key] for row in rows) / len(rows) for key in _VALIDATED)
+            if any(key in row for row in rows for key in keys):
+                means = [statistics.mean(row.get(key, math.nan) for row in rows) for key in keys]
                 found.setdefault(variant, {})[seed] = means
     return found

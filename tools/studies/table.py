@@ -98,6 +98,19 @@ def _validation(study: Study, validated: Mapping[str, Mapping[int, Sequence[floa
     return _table(heads, rows) if rows else []
 
 
+def logged(found: Mapping[str, Mapping[int, Sequence[float]]], keys: Sequence[str]) -> str:
+    """Returns the Markdown table of variant -> seed -> values of `keys`: their means over the seeds."""
+    rows = [
+        [
+            name,
+            f"{len(seeds)}",
+            *(f"{statistics.mean(values):.3f}" for values in zip(*seeds.values(), strict=True)),
+        ]
+        for name, seeds in found.items()
+    ]
+    return "\n".join(_table(["logged", "seeds", *keys], rows)) + "\n"
+
+
 def _notes(found: Mapping[str, Any], diverged: Mapping[str, str]) -> list[str]:
     notes = [f"* {note}" for note in found["notes"]]
     rows = [row for block in found["attacks"].values() for row in block["differences"].values()]
