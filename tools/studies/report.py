@@ -20,7 +20,7 @@ _VALIDATED = ("val_robust_accuracy", "val_robust_worst_class")
 
 def report(runner: "Runner") -> str:
     """Returns the tables of what is finished, or why there are none yet; writes them too."""
-    from fairat_tf.reporting import comparison, files, forest
+    from fairat_tf.reporting import comparison, files
 
     runs = [(variant, seed) for variant in runner.study.variants for seed in runner.study.seeds]
     for run in runs:
@@ -33,15 +33,14 @@ def report(runner: "Runner") -> str:
             f"No table yet: it needs runs of {runner.study.reference} and of another (finished: {there}).\n"
         )
     found = compared(finished)
-    comparison.write(found, runner.work / f"comparison-{name}")
+    *_, picture = comparison.write(found, runner.work / f"comparison-{name}")
     diverged = {f"{v}-{s}": reason for v, s in runs if (reason := runner.diverged(v, s))}
     costs = {variant: runner.step_seconds(variant) for variant in runner.study.variants}
     text = table.summary(runner.study, found, diverged, costs, _validated(runner, finished))
-    picture = forest.comparison_png(found)
     for folder in filter(None, (runner.work, runner.kept.folder)):
         folder.mkdir(parents=True, exist_ok=True)
         files.replace(folder / f"summary-{name}.md", text.encode())
-        files.replace(folder / f"summary-{name}.png", picture)
+        files.replace(folder / f"summary-{name}.png", picture.read_bytes())
     return text
 
 

@@ -122,7 +122,7 @@ class Runner:
                     self._check_flags(variant, seed)
                 else:
                     self._train(variant, seed)
-                if not self.results(variant, seed) and self.has_network(variant, seed):
+                if self.study.evaluate and not self.results(variant, seed):
                     self._evaluate(variant, seed)
 
     def _check_flags(self, variant: str, seed: int) -> None:
@@ -185,7 +185,8 @@ class Runner:
 
         names = {flag: flag.lstrip("-").partition("=")[0] for flag in self.extra}
         known = [flag for flag, n in names.items() if {n, n.removeprefix("no")} & set(COMMAND.flags)]
-        for network, place in self.places(variant, seed).items():
+        places = self.places(variant, seed) if self.has_network(variant, seed) else {}  # {}: it diverged
+        for network, place in places.items():
             own = [*self.study.evaluate, *known, f"--model={network}", f"--output_dir={place}"]
             print(f"\n== {variant}, seed {seed}: {network.name} under {self.study.name}", flush=True)
             if code := children.run([sys.executable, "-m", "fairat_tf.evaluate", *own], ROOT):
