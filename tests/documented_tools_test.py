@@ -33,7 +33,8 @@ ADDED = {  # a tool, or a tool and its first argument -> flags behind its comman
     "checkpoint_cost": TRAINING,
     "crash_test": "--kills=2",
     "benchmark": "--network=small_cnn --width=2 --batch=4 --steps=1 --rounds=1 --precision=float32",
-    "run_step export": "--network=small_cnn --width=2 --batch_size=500 --attack_steps=1 --limit_train=1000",
+    "run_step export": "--network=small_cnn --width=2 --batch_size=500 --attack_steps=1 --limit_train=1000"
+    " --evaluate_examples=100",
 }
 PROGRAMS = ("quickstart", "study", "checkpoint_cost", "crash_test", "test", "benchmark")
 OFFICIAL = "--examples=4 --suite_examples=10 --time_examples=4 --time_batch=4 --width=4"

@@ -1,10 +1,7 @@
 """tools/run_step: the exported step trains as Keras does, elsewhere and in parts, and its files are whole."""
 
-import importlib.util
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -13,56 +10,19 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from fairat_tf import assembly, errors, flags_lib
+from fairat_tf import assembly, errors
 from fairat_tf.training_loop import Loop, Position
 from tests import support
+from tests.step_support import RUN, config_of, elsewhere, loaded, own_data
 
-ROOT = Path(__file__).resolve().parent.parent
 STEPS = 20
-RUN = (
-    "--method=fairat", "--network=small_cnn", "--width=4", "--batch_size=16", "--attack_steps=2",
-    "--epochs=3", "--weak_augmentation=crop", "--ema_decay=0.9",
-)  # fmt: skip
-
-
-def loaded(name):
-    """Returns a module of tools/steps; they find each other by the folder, as when they are run."""
-    folder = str(ROOT / "tools/steps")
-    sys.path.insert(0, folder)
-    try:
-        spec = importlib.util.spec_from_file_location(name, f"{folder}/{name}.py")
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(folder)
-    return module
-
-
 shards, records = loaded("shards"), loaded("records")
 export, collect = loaded("export"), loaded("collect")
 
 
-def config_of(*flags):
-    argv = ["train", *flags]
-    command = flags_lib.training_command(argv)
-    command.flags.unparse_flags()
-    command.flags(argv)
-    return flags_lib.config_from(command.flags)
-
-
-def elsewhere(folder, *flags):
-    """Runs the exported step in a Python of its own."""
-    command = [sys.executable, str(ROOT / "tools/steps/run.py"), str(folder), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "own.npz"
-    split, test = support.tiny_split(400), support.tiny_split(40, seed=1)
-    names = {"test_images": test.images, "test_labels": test.labels}
-    np.savez(path, train_images=split.images, train_labels=split.labels, **names)
-    return f"--dataset=npz:{path}"
+    return own_data(tmp_path_factory.mktemp("data") / "own.npz")
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +141,17 @@ def test_small_states_are_rounded_as_tensorflow_rounds(tmp_path):
     found, _ = shards.read(tmp_path / "s")
     np.testing.assert_array_equal(found["w"], tf.cast(tf.cast(values, tf.bfloat16), tf.float32).numpy())
     np.testing.assert_array_equal(found["n"], np.arange(3))
+
+
+@pytest.mark.timeout(300)
+def test_kept_networks_are_rounded_on_demand_and_the_state_is_not(fresh):
+    assert elsewhere(fresh, "--small", "--keep_last=1").returncode == 0
+    state, _ = shards.read(fresh / "run/state-0003")
+    network, _ = shards.read(fresh / "run/last/epoch-0003")
+    for name, values in network.items():
+        rounded = tf.cast(tf.cast(state[name], tf.bfloat16), tf.float32).numpy()
+        np.testing.assert_array_equal(values, rounded if values.dtype == np.float32 else state[name])
+    assert any(not np.array_equal(network[name], state[name]) for name in network)
 
 
 def test_damage_is_found_and_the_state_before_it_used(tmp_path, capsys):

@@ -120,7 +120,7 @@ class Bench:
 
     def clean(self) -> Outcome:
         """Returns the outcome on the natural examples."""
-        return self.run("clean", _unchanged, np.arange(len(self.labels)))
+        return self.run("clean", None, np.arange(len(self.labels)))
 
     def attack(self, name: str, clean: Outcome, deadline: float | None = None) -> list[Outcome]:
         """Returns the outcomes under `name` on the examples of `clean`: one, or one for each part of a suite.
@@ -158,7 +158,7 @@ class Bench:
         before, lost, begun = float(kept.get("seconds", 0.0)), int(kept.get("lost", 0)), time.monotonic()
         saved = begun
         radius = self.epsilon if epsilon is None else epsilon
-        step = self._predict if function is _unchanged else self._compiled(function, radius)
+        step = self._predict if function is None else self._compiled(function, radius)
         with tqdm(total=len(examples), initial=len(predictions), desc=name, disable=not self.progress) as bar:
             while len(predictions) < len(examples):
                 start = len(predictions)
@@ -184,23 +184,11 @@ class Bench:
 
     @functools.cached_property
     def _predict(self) -> Callable[..., tuple[tf.Tensor, ...]]:
-        return self._compiled(_unchanged, 0.0)
+        return self._compiled(None, 0.0)
 
     def _compiled(self, function: Any, epsilon: float) -> Callable[..., tuple[tf.Tensor, ...]]:
-        """Returns (images, labels, seed) -> (predictions, changed images, finite), traced for one shape.
-
-        An attack is not believed: its image is moved into the ball and [0, 1], and the natural image stands
-        in for one that is not finite.
-        """
-
-        def step(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            changed = function(self.logits_fn, images, labels, seed)
-            finite = tf.reduce_all(tf.math.is_finite(changed), list(range(1, changed.shape.rank)))
-            if function is not _unchanged:
-                ball = threat.get(self.norm)(images, epsilon)
-                changed = ball.project(tf.where(threat.wide(finite, images), changed, images))
-            return answers(self.logits_fn(changed)), changed, finite
-
+        """Returns (images, labels, seed) -> (predictions, changed images, finite), traced for one shape."""
+        step = judging(self.logits_fn, function, epsilon, self.norm)
         shape = (self.batch_size, *self.images.shape[1:])
         return tf.function(step, autograph=False).get_concrete_function(
             tf.TensorSpec(shape, tf.float32),
@@ -249,8 +237,24 @@ def lost_note(images: int) -> str:
     return f"{images} images came back with NaN or infinity: they count as not attacked" if images else ""
 
 
-def _unchanged(logits_fn: LogitsFn, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return images
+def judging(
+    logits_fn: LogitsFn, attack: Any, epsilon: float, norm: str
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Returns (images, labels, seed) -> (predictions, changed images, where these are finite).
+
+    The attack (None: the images are judged as they are) is not believed: its image is moved into the ball and
+    [0, 1], and the natural image stands in for one that is not finite.
+    """
+
+    def step(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        changed = attack(logits_fn, images, labels, seed) if attack else images
+        finite = tf.reduce_all(tf.math.is_finite(changed), list(range(1, changed.shape.rank)))
+        if attack:
+            ball = threat.get(norm)(images, epsilon)
+            changed = ball.project(tf.where(threat.wide(finite, images), changed, images))
+        return answers(logits_fn(changed)), changed, finite
+
+    return step
 
 
 def _padded(start: int, total: int, size: int) -> np.ndarray:

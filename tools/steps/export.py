@@ -5,8 +5,9 @@
 
 FOLDER holds `step.hlo` (the program: pixels, labels, rows and number of a batch -> metrics, new state),
 `program.json` (what its parameters are), `start/` (the state, in parts of 16 MB) and `data.npz`: the row of
-each training example in the TFRecord files, or, without --records, the examples themselves. Other flags are
-those of fairat_tf.train.
+each training example in the TFRecord files, or, without --records, the examples themselves. `test.npz` is
+the same for the test examples that the run would evaluate at its end (--test_records), and `evaluate-*.hlo`
+are the programs of its attacks. Other flags are those of fairat_tf.train.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
+import export_evaluation  # noqa: E402
 import records  # noqa: E402
 import shards  # noqa: E402
 
@@ -135,7 +137,7 @@ def rows_in(files: Sequence[str], images: np.ndarray, labels: np.ndarray) -> np.
     }
     found = [known.get(_digest(image, label), -1) for image, label in zip(images, labels, strict=True)]
     if min(found) < 0:
-        raise errors.DataError(f"{found.count(-1)} training examples are not in the TFRecord files")
+        raise errors.DataError(f"{found.count(-1)} examples are not in the TFRecord files")
     return np.array(found, np.int32)
 
 
@@ -151,13 +153,26 @@ def _identity(folder: Path, train: Any) -> str:
     return digest.hexdigest()
 
 
-def export(config: Any, folder: Path, files: Sequence[str] = (), small: bool = False) -> None:
+def _write_examples(path: Path, split: Any, files: Sequence[str]) -> None:
+    """Writes the labels, and the rows of the examples in the files; without files their pixels."""
+    data = {"rows": rows_in(files, split.images, split.labels)} if files else {"images": split.images}
+    np.savez_compressed(path, labels=split.labels, **data)
+
+
+def export(
+    config: Any,
+    folder: Path,
+    files: Sequence[str] = (),
+    test_files: Sequence[str] = (),
+    small: bool = False,
+) -> None:
     """Writes the folder.
 
     Args:
       config: the run's configuration.
       folder: is made.
       files: TFRecord files that hold the training set; none: its pixels are written.
+      test_files: those that hold the test set.
       small: round the weights to start from to bfloat16, here and there.
 
     Raises:
@@ -172,11 +187,12 @@ def export(config: Any, folder: Path, files: Sequence[str] = (), small: bool = F
     keras.utils.set_random_seed(config.run.seed)
     options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
     parts = assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
-    reason = refusal(parts)
+    reason = refusal(parts) or export_evaluation.refusal(parts.config)
     if reason:
         raise errors.UsageError(reason)
     folder.mkdir(parents=True, exist_ok=True)
     program, method = Program(parts), parts.method
+    evaluation, constants, test = export_evaluation.write(folder, parts)
     method.reset_metrics()
     sums = [variable for metric in method.train_metrics for variable in metric.variables]
     facts = program.write(folder) | {
@@ -187,14 +203,26 @@ def export(config: Any, folder: Path, files: Sequence[str] = (), small: bool = F
         "evaluated": program.places(method.evaluated_network.variables),
         "steps": parts.steps,
         "epochs": parts.config.optimization.epochs,
+        "evaluation": evaluation,
     }
     (folder / "program.json").write_text(json.dumps(facts))
-    train = parts.train
-    data = {"rows": rows_in(files, train.images, train.labels)} if files else {"images": train.images}
-    np.savez_compressed(folder / "data.npz", labels=train.labels, **data)
-    begin = {"epoch": 0, "step": 0, "program": _identity(folder, train)}
+    np.savez(folder / "constants.npz", **constants)
+    _write_examples(folder / "data.npz", parts.train, files)
+    _write_examples(folder / "test.npz", test, test_files)
+    begin = {"epoch": 0, "step": 0, "program": _identity(folder, parts.train)}
     shards.write(folder / "start", program.arrays(), begin, small=small)
-    print(f"{folder}: {len(train)} examples, {len(program.state)} variables, {parts.steps} steps an epoch")
+    print(
+        f"{folder}: {len(parts.train)} examples, {len(program.state)} variables, {parts.steps} steps an epoch"
+    )
+
+
+def _found(given: argparse.Namespace, flag: str) -> list[str]:
+    """Returns the files of a flag's pattern."""
+    pattern = getattr(given, flag)
+    files = sorted(glob.glob(os.path.expanduser(pattern)))
+    if pattern and not files:
+        raise errors.DataError(f"--{flag}={pattern}: no such file")
+    return files
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,6 +234,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--records", default="", help="pattern of the TFRecord files that hold the training set"
     )
+    parser.add_argument(
+        "--test_records", default="", help="pattern of the TFRecord files that hold the test set"
+    )
     parser.add_argument("--small", action="store_true", help="round the weights to start from to bfloat16")
     given, rest = parser.parse_known_args(argv)
     from fairat_tf import flags_lib, quiet
@@ -214,11 +245,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = flags_lib.training_command(["train", *rest])
         command.parse(["train", *rest])
         config = flags_lib.config_from(command.flags)
-        files = sorted(glob.glob(os.path.expanduser(given.records)))
-        if given.records and not files:
-            raise errors.DataError(f"--records={given.records}: no such file")
+        files, test_files = (_found(given, name) for name in ("records", "test_records"))
         quiet.import_tensorflow()
-        export(config, given.folder, files, given.small)
+        export(config, given.folder, files, test_files, given.small)
     except errors.CommandError as error:
         print(f"run_step: {error}", file=sys.stderr)
         return error.exit_code

@@ -101,3 +101,25 @@ def images_and_labels(
             images.append(decode(found["image"]))
             labels.append(found["label"])
     return np.stack(images), np.array(labels, np.int32)
+
+
+def examples(path: Path, files: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the images uint8 [N, H, W, C] and labels int32 [N] that an export's `.npz` names.
+
+    Args:
+      path: holds the labels, and the images themselves or their rows in `files`.
+      files: the TFRecord files, the same as for the export.
+
+    Raises:
+      ValueError: the files are not those of the export.
+    """
+    with np.load(path) as data:
+        labels = data["labels"].astype(np.int32)
+        if "images" in data:
+            return data["images"], labels
+        if not files:
+            raise ValueError("--records is needed: the export has the rows of the examples alone")
+        stored, classes = images_and_labels(files)
+        if data["rows"].max() >= len(classes) or not np.array_equal(classes[data["rows"]], labels):
+            raise ValueError("the TFRecord files are not those of the export")
+        return stored[data["rows"]], labels

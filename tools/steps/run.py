@@ -3,17 +3,16 @@
     python tools/steps/run.py runs/step --records='DIR/cifar10-train*' --seconds=500
 
 Epochs go on from the newest whole state in FOLDER/run, or from FOLDER/start; the state of another export is
-refused (exit code 3). After each epoch the state is saved, in parts of 16 MB, and a line is added to
-FOLDER/run/epochs.jsonl; `last/epoch-0030` and so on are the networks to evaluate, for `./tools/run_step
-collect`. With --seconds it stops, saved, before an epoch that would end later; with --steps it makes that
-many steps, prints the loss after each, and saves nothing.
+refused (exit code 3). After each epoch (or every --save_every) the state is saved, in parts of 16 MB, and a
+line is added to FOLDER/run/epochs.jsonl; `last/epoch-0030` and so on are the networks to evaluate, for
+`./tools/run_step evaluate` and `collect`. With --seconds it stops, saved, before an epoch that would end
+later; with --steps it makes that many steps, prints the loss after each, and saves nothing.
 """
 
 import argparse
 import glob
 import importlib.util
 import json
-import os
 import shutil
 import sys
 import time
@@ -21,12 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ["JAX_ENABLE_X64"] = "1"  # counters are 64 bits wide
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import jax  # noqa: E402
-import jax.extend  # noqa: E402
+import loaded  # noqa: E402
 import numpy as np  # noqa: E402
 import records  # noqa: E402
 import shards  # noqa: E402
@@ -48,25 +45,22 @@ _STATES = 2  # that are kept: the newest, and the one before in case it gets dam
 class Step:
     """The compiled program; `state` holds the variables on the device, in the order of its parameters."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]):
-        from jax._src import compiler
-        from jaxlib import _jax
-
-        backend = jax.extend.backend.get_backend()
-        module = _jax.mlir.hlo_to_stablehlo((folder / "step.hlo").read_bytes())
-        options = compiler.get_compile_options(num_replicas=1, num_partitions=1)
-        devices = _jax.DeviceList(tuple(backend.local_devices()[:1]))
-        self.program = backend.compile_and_load(module, devices, options)
+    def __init__(
+        self,
+        folder: Path,
+        facts: dict[str, Any],
+        arrays: dict[str, np.ndarray],
+        compiled: Path | None = None,
+    ):
+        self.program = loaded.Program(folder / "step.hlo", compiled)
         self.facts, self.given = facts, len(facts["arguments"])
         self.updated = dict(map(tuple, facts["alias"]))
-        self.state = [jax.device_put(arrays[name]) for name in facts["captured"]]
+        self.state = [loaded.on_device(arrays[name]) for name in facts["captured"]]
         self.others = {name: a for name, a in arrays.items() if name not in set(facts["captured"])}
 
     def __call__(self, *arguments: np.ndarray) -> dict[str, Any]:
         """Makes one step; returns its metrics, on the device."""
-        given = [jax.device_put(np.asarray(argument)) for argument in arguments]
-        done = self.program.execute_sharded(given + self.state)
-        outputs = [o[0] for o in done.disassemble_into_single_device_arrays()]
+        outputs = self.program([*arguments, *self.state])
         for output, parameter in self.updated.items():
             self.state[parameter - self.given] = outputs[output]
         results = [value for place, value in enumerate(outputs) if place not in self.updated]
@@ -75,7 +69,7 @@ class Step:
     def set(self, name: str, value: np.ndarray) -> None:
         """Changes a variable, if the program uses it."""
         if name in self.facts["captured"]:
-            self.state[self.facts["captured"].index(name)] = jax.device_put(value)
+            self.state[self.facts["captured"].index(name)] = loaded.on_device(value)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all variables: place -> values."""
@@ -86,26 +80,18 @@ class Step:
 class Run:
     """Trains epochs; `folder` as `export.py` wrote it."""
 
-    def __init__(self, folder: Path, files: Sequence[str]):
-        self.folder, self.into = folder, folder / "run"
+    def __init__(self, folder: Path, files: Sequence[str], compiled: Path | None = None, small: bool = False):
+        self.folder, self.into, self.small = folder, folder / "run", small
         self.facts = json.loads((folder / "program.json").read_text())
         self.batch_size = self.facts["arguments"][0][1][0]
-        with np.load(folder / "data.npz") as data:
-            self.labels = data["labels"].astype(np.int32)
-            if "images" in data:
-                self.images = data["images"]
-            else:
-                stored, classes = records.images_and_labels(files)
-                self.images = stored[data["rows"]]
-                if not np.array_equal(classes[data["rows"]], self.labels):
-                    raise ValueError("the TFRecord files are not those of the export")
+        self.images, self.labels = records.examples(folder / "data.npz", files)
         self.start = shards.newest(self.into, "state-") or folder / "start"
         arrays, self.position = shards.read(self.start)
         self.first, begun = shards.read(folder / "start")
         self.program = begun.get("program")
         if self.position.get("program") != self.program:
             raise ValueError(f"{self.start} is of another export: remove {self.into}, or export elsewhere")
-        self.step = Step(folder, self.facts, arrays)
+        self.step = Step(folder, self.facts, arrays, compiled)
         self.order_of = _order_of_epochs().epoch_order
 
     def batches(self, epoch: int) -> Any:
@@ -129,40 +115,52 @@ class Run:
         for place, arguments in enumerate(self.batches(number)):
             results = self.step(*arguments)
             if not place:
-                jax.block_until_ready(list(results.values()))
+                loaded.wait_for(list(results.values()))
                 first = time.monotonic() - began
         facts = {name: float(value) for name, value in results.items()}  # waits for the device
         seconds = time.monotonic() - began
         rate = (self.facts["steps"] - 1) / max(seconds - first, 1e-9)
         return {"epoch": number, "seconds": seconds, "first_step": first, "steps_per_second": rate, **facts}
 
-    def save(self, done: int, keep_last: int) -> None:
-        """Saves the state after `done` epochs, and the evaluated network of each of the last ones."""
+    def save_network(self, done: int) -> None:
+        """Saves the evaluated network after `done` epochs."""
         arrays = self.step.arrays()
-        self.into.mkdir(parents=True, exist_ok=True)
-        if done > self.facts["epochs"] - keep_last:
-            network = {name: arrays[name] for name in self.facts["evaluated"]}
-            shards.write(self.into / "last" / f"epoch-{done:04d}", network, {"epoch": done})
-        target = self.into / f"state-{done:04d}"
-        shards.write(target, arrays, {"epoch": done, "step": 0, "program": self.program})
+        network = {name: arrays[name] for name in self.facts["evaluated"]}
+        shards.write(self.into / "last" / f"epoch-{done:04d}", network, {"epoch": done}, small=self.small)
+
+    def save(self, done: int) -> None:
+        """Saves the state after `done` epochs."""
+        facts = {"epoch": done, "step": 0, "program": self.program}
+        shards.write(self.into / f"state-{done:04d}", self.step.arrays(), facts)
         for old in sorted(self.into.glob("state-*"))[:-_STATES]:
             shutil.rmtree(old)
 
-    def train(self, until: int, seconds: float, keep_last: int) -> int:
+    def train(self, until: int, seconds: float, keep_last: int, save_every: int = 1) -> int:
         """Trains to the end of epoch `until` or until the time is up; returns how many epochs are done."""
         began, longest, done = time.monotonic(), 0.0, self.position["epoch"]
+        saved = done
+        self.into.mkdir(parents=True, exist_ok=True)
         while done < until and time.monotonic() - began + 1.2 * longest < seconds:
+            start = time.monotonic()
             facts = self.epoch(done)
             done += 1
-            self.save(done, keep_last)
-            longest = max(longest, facts["seconds"])
-            with (self.into / "epochs.jsonl").open("a") as log:
-                log.write(json.dumps(facts) + "\n")
-            print(
-                json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}),
-                flush=True,
-            )
+            if done > self.facts["epochs"] - keep_last:
+                self.save_network(done)
+            if done % save_every == 0:
+                self.save(done)
+                saved = done
+            longest = max(longest, time.monotonic() - start)
+            self.log(facts)
+        if saved < done:
+            self.save(done)
         return done
+
+    def log(self, facts: dict[str, Any]) -> None:
+        """Adds a line to epochs.jsonl, and shows it."""
+        with (self.into / "epochs.jsonl").open("a") as file:
+            file.write(json.dumps(facts) + "\n")
+        short = {k: round(v, 4) if isinstance(v, float) else v for k, v in facts.items()}
+        print(json.dumps(short), flush=True)
 
     def losses(self, steps: int) -> list[float]:
         """Returns the mean loss so far after each of the first steps of the epoch."""
@@ -187,10 +185,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seconds", type=float, default=float("inf"), help="stop, saved, before this time is up"
     )
     parser.add_argument("--keep_last", type=int, default=5, help="networks of the last epochs to keep")
+    parser.add_argument("--save_every", type=int, default=1, help="epochs from one saved state to the next")
     parser.add_argument("--steps", type=int, default=0, help="make this many steps and print the losses")
+    parser.add_argument("--small", action="store_true", help="round the kept networks to bfloat16")
+    parser.add_argument("--compiled", type=Path, help="keep the compiled program here for the next start")
     given = parser.parse_args(argv)
     try:
-        run = Run(given.folder, sorted(glob.glob(given.records)))
+        run = Run(given.folder, sorted(glob.glob(given.records)), given.compiled, given.small)
     except (OSError, ValueError, KeyError) as error:
         print(f"run_step: {given.folder}: {error}", file=sys.stderr)
         return 3
@@ -198,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(run.losses(given.steps)))
         return 0
     until = given.epochs or run.facts["epochs"]
-    return 0 if run.train(until, given.seconds, given.keep_last) >= until else 75
+    return 0 if run.train(until, given.seconds, given.keep_last, given.save_every) >= until else 75
 
 
 if __name__ == "__main__":
