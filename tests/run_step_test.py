@@ -215,7 +215,7 @@ def test_records_hold_what_tensorflow_reads_from_them(form, tmp_path):
     assert difference == 0 if form == "PNG" else difference <= 4  # two ways to round a cosine transform
     order, images = np.random.default_rng(0).permutation(12), theirs
     np.testing.assert_array_equal(export.rows_in([path], images[order], labels[order]), order)
-    with pytest.raises(errors.DataError, match="12 training examples"):
+    with pytest.raises(errors.DataError, match="12 examples are not in"):
         export.rows_in([path], 255 - images, labels)
     Path(path).write_bytes(Path(path).read_bytes()[:-3])
     with pytest.raises(ValueError, match="ends within a record"):
