@@ -22,6 +22,7 @@ from fairat_tf.run_directory import BY_TRAINING, RunDirectory
 from fairat_tf.signals import StopSignals
 
 SEED = 0  # of every run
+BATCH_SIZE = 250
 
 
 def attack_names(config: Config) -> tuple[str, ...]:
@@ -72,7 +73,7 @@ def _evaluation(parts: Parts, test: Split, path: str, folder: pathlib.Path) -> d
         attacks=("clean", *attack_names(parts.config)),
         epsilon=parts.config.attack.epsilon,
         norm=parts.config.attack.norm,
-        batch_size=250,
+        batch_size=BATCH_SIZE,
         seed=SEED,
         progress=True,
         state_dir=str(state),

@@ -1,6 +1,6 @@
 """The evaluation of a run as XLA programs for `evaluate.py`: one for each attack of its --evaluate.
 
-    facts, data = write(folder, parts)
+    facts, constants, test = write(folder, parts)
 
 FOLDER gets `evaluate-clean.hlo`, `evaluate-pgd20.hlo` and so on: pixels, labels and number of a batch, then
 the weights of the network -> predictions, and where the attack's image was finite. They are what training
@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-BATCH = 250  # as training has it at its end
 
 
 def refusal(config: Any) -> str:
@@ -46,7 +44,7 @@ def write(folder: Path, parts: Any) -> tuple[dict[str, Any], dict[str, np.ndarra
     digest = summary.fingerprint(test.images, test.labels)
     facts = {
         "programs": programs,
-        "batch_size": min(BATCH, len(test)),
+        "batch_size": min(final_evaluation.BATCH_SIZE, len(test)),
         "epsilon": config.attack.epsilon,
         "norm": config.attack.norm,
         "seed": final_evaluation.SEED,
@@ -69,7 +67,7 @@ def _write(
 
     threat = parts.config.attack
     attack = None if name == "clean" else attacks.get(name)(epsilon=threat.epsilon, norm=threat.norm)
-    size = min(BATCH, len(test))
+    size = min(final_evaluation.BATCH_SIZE, len(test))
     arguments = [
         tf.zeros([size, *test.images.shape[1:]], tf.uint8), tf.zeros([size], tf.int32), tf.zeros([], tf.int32)
     ]  # fmt: skip
