@@ -80,6 +80,17 @@ def test_states_are_saved_every_so_often_and_at_the_end(trained):
     assert facts["epoch"] == 4
 
 
+def test_epochs_whose_state_was_lost_are_logged_once(trained, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "step")
+    shutil.rmtree(copy / "run/state-0004")
+    before = (copy / "run/epochs.jsonl").read_text().splitlines()
+    with (copy / "run/epochs.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "los')  # a kill in the middle of a line
+    assert elsewhere(copy, "--save_every=3").returncode == 0
+    after = (copy / "run/epochs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in after] == [0, 1, 2, 3] and after[:3] == before[:3]
+
+
 def test_no_time_is_told_by_the_exit_code(trained, tmp_path):
     copy = shutil.copytree(trained, tmp_path / "step")
     shutil.rmtree(copy / "run/predictions", ignore_errors=True)

@@ -41,7 +41,9 @@ class Program:
             self._program = self._backend.compile_and_load(module, self._devices, self._options)
             if place:
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(self._backend.serialize_executable(self._program))
+                temporary = place.with_suffix(".writing")
+                temporary.write_bytes(self._backend.serialize_executable(self._program))
+                os.replace(temporary, place)
 
     def _key(self, path: Path) -> str:
         """Returns what a compiled program is good for: this program, JAX, kind of device, XLA's flags."""

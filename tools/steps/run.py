@@ -140,6 +140,7 @@ class Run:
         began, longest, done = time.monotonic(), 0.0, self.position["epoch"]
         saved = done
         self.into.mkdir(parents=True, exist_ok=True)
+        self.forget(done)
         while done < until and time.monotonic() - began + 1.2 * longest < seconds:
             start = time.monotonic()
             facts = self.epoch(done)
@@ -154,6 +155,13 @@ class Run:
         if saved < done:
             self.save(done)
         return done
+
+    def forget(self, done: int) -> None:
+        """Takes epochs from `done` on out of epochs.jsonl: their state was lost, and they come again."""
+        path = self.into / "epochs.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        if len(lines) > done:
+            path.write_text("".join(f"{line}\n" for line in lines[:done]))
 
     def log(self, facts: dict[str, Any]) -> None:
         """Adds a line to epochs.jsonl, and shows it."""
