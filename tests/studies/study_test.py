@@ -1,6 +1,9 @@
 """Holds: a study runs the right commands in order, and its table shows the results' figures."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -240,6 +243,14 @@ def test_every_study_of_the_repository_has_flags_that_parse(path, monkeypatch):
     if runner.study.evaluate:
         evaluate.COMMAND.flags.unparse_flags()
         assert not evaluate.COMMAND.flags(["evaluate", "--model=m", *runner.study.evaluate])[1:]
+
+
+def test_a_table_of_kept_results_says_nothing_but_the_table(tmp_path):
+    kept = shutil.copytree(ROOT / "docs/results/fairat_cifar10_train", tmp_path / "kept")
+    flags = [f"--work={tmp_path}", f"--keep={kept}", "--table_only"]
+    command = [sys.executable, "tools/studies/run.py", "tools/studies/fairat_cifar10_train.toml", *flags]
+    table = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert table.stdout.lstrip().startswith("| variant |") and not table.stderr
 
 
 if __name__ == "__main__":

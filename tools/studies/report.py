@@ -20,6 +20,9 @@ _VALIDATED = ("val_robust_accuracy", "val_robust_worst_class")
 
 def report(runner: "Runner") -> str:
     """Returns the tables of what is finished, or why there are none yet; writes them too."""
+    from fairat_tf import quiet
+
+    quiet.import_tensorflow()
     from fairat_tf.reporting import comparison, files
 
     runs = [(variant, seed) for variant in runner.study.variants for seed in runner.study.seeds]
