@@ -127,6 +127,7 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
         if all(a in r["attacks"] for e in entries for r in e.results)
     ]
     first = entries[0].results[0]["dataset"]
+    attacks = {attack: _attack(entries, attack, draws, seed) for attack in shared}
     return {
         "models": [
             {"name": e.name, "seeds": len(e.seeds), "networks": len(e.results) // len(e.seeds)}
@@ -135,9 +136,25 @@ def compare(entries: Sequence[Entry], draws: int = 2000, seed: int = 0) -> dict[
         "reference": entries[0].name,
         "class_names": first["class_names"],
         "dataset": first.get("name"),
-        "notes": _notes(entries),
-        "attacks": {attack: _attack(entries, attack, draws, seed) for attack in shared},
+        "notes": _notes(entries) + _agreeing(attacks),
+        "attacks": attacks,
     }
+
+
+def _agreeing(attacks: Mapping[str, Any]) -> list[str]:
+    """Returns the note on Student's intervals that are points."""
+    spans = [
+        row[key]["t95"]
+        for block in attacks.values()
+        for row in block["differences"].values()
+        for key in paired.STATISTICS
+        if "t95" in row.get(key, {})
+    ]
+    if any(high - low < 1e-9 for low, high in spans):
+        return [
+            "a Student's interval that is a point: its seeds happen to differ alike, which is no certainty"
+        ]
+    return []
 
 
 def _notes(entries: Sequence[Entry]) -> list[str]:

@@ -135,6 +135,16 @@ def test_seeds_that_happen_to_agree_are_no_proof(tmp_path):
     row = found["attacks"]["pgd20"]["differences"]["b"]["average"]
     assert row["t95"] == pytest.approx([-2 / 300, -2 / 300])
     assert row["ci95"][0] < 0 < row["ci95"][1] and not row["beyond_chance"]
+    assert any("that is a point" in note for note in found["notes"])
+
+
+def test_seeds_that_differ_are_not_said_to_agree(tmp_path):
+    drawn = np.random.default_rng(0).random((6, 300)) < 0.4
+    folders = [_write(tmp_path / str(i), own) for i, own in enumerate(drawn)]
+    found = comparing.compare(
+        comparing.load([f"a={','.join(folders[:3])}", f"b={','.join(folders[3:])}"]), draws=50
+    )
+    assert not comparing._agreeing({"pgd20": found["attacks"]["pgd20"]})  # in `clean` all are the same
 
 
 def test_a_class_is_marked_only_beyond_the_chance_of_all_classes(pair):
