@@ -99,12 +99,15 @@ def _validation(study: Study, validated: Mapping[str, Mapping[int, Sequence[floa
 
 
 def logged(found: Mapping[str, Mapping[int, Sequence[float]]], keys: Sequence[str]) -> str:
-    """Returns the Markdown table of variant -> seed -> values of `keys`: their means over the seeds."""
+    """Returns the Markdown table of variant -> seed -> values of `keys`: their means; empty if not logged."""
     rows = [
         [
             name,
             f"{len(seeds)}",
-            *(f"{statistics.mean(values):.3f}" for values in zip(*seeds.values(), strict=True)),
+            *(
+                "" if any(map(math.isnan, v)) else f"{statistics.mean(v):.3f}"
+                for v in zip(*seeds.values(), strict=True)
+            ),
         ]
         for name, seeds in found.items()
     ]
