@@ -93,8 +93,7 @@ def test_what_needs_keras_between_epochs_is_refused_in_one_line(dataset, tmp_pat
     for flags, word in (
         (["--method=wat"], "wat"),
         (["--method=dafa"], "dafa"),
-        (["--method=fairat", "--hard_choice=worst_classes"], "worst_classes"),
-        (["--method=pgd_at", "--class_weights=inverse:1"], "inverse"),
+        (["--method=fairat", "--hard_combine=append", "--split_bn"], "split_bn"),
     ):
         assert export.main([str(tmp_path / "no"), dataset, *RUN[1:], *flags]) == errors.UsageError.exit_code
         told = capsys.readouterr().err.strip().splitlines()[-1]

@@ -113,10 +113,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seconds", type=float, default=float("inf"), help="begin no network that would be ready later"
     )
     parser.add_argument("--compiled", type=Path, help="keep the compiled programs here for the next start")
-    given = parser.parse_args(argv)
+    given, began = parser.parse_args(argv), time.monotonic()
     try:
         judge = Judge(given.folder, sorted(glob.glob(given.records)), given.compiled)
-        return 0 if evaluate(given.folder, judge, given.seconds) else 75
+        return 0 if evaluate(given.folder, judge, given.seconds - (time.monotonic() - began)) else 75
     except (OSError, ValueError, KeyError) as error:
         print(f"run_step: {given.folder}: {error}", file=sys.stderr)
         return 3

@@ -5,9 +5,10 @@
 
 FOLDER holds `step.hlo` (the program: pixels, labels, rows and number of a batch -> metrics, new state),
 `program.json` (what its parameters are), `start/` (the state, in parts of 16 MB) and `data.npz`: the row of
-each training example in the TFRecord files, or, without --records, the examples themselves. `test.npz` is
-the same for the test examples that the run would evaluate at its end (--test_records), and `evaluate-*.hlo`
-are the programs of its attacks. Other flags are those of fairat_tf.train.
+each training example in the TFRecord files, or, without --records, the examples themselves. `validate.hlo`
+and `validation.npz` are the same for validation after every epoch. `test.npz` are the test examples that the
+run would evaluate at its end (--test_records), and `evaluate-*.hlo` the programs of its attacks. Other flags
+are those of fairat_tf.train.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import glob
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 import export_evaluation  # noqa: E402
+import programs  # noqa: E402
 import records  # noqa: E402
 import shards  # noqa: E402
 
@@ -38,89 +39,16 @@ def refusal(parts: Any) -> str:
     from fairat_tf.methods.base import Method
     from fairat_tf.methods.fairat import FairAT
 
-    method, kind = parts.method, type(parts.method)
+    kind = type(parts.method)
     if parts.config.run.devices not in ("1", 1):
         return "devices: the program is for one device"
     if kind.on_epoch_begin is not Method.on_epoch_begin or kind.class_shares is not Method.class_shares:
         return f"method={parts.config.method} does more at the begin of an epoch than a program can"
     if kind.on_epoch_end not in (Method.on_epoch_end, FairAT.on_epoch_end):
         return f"method={parts.config.method} learns from the end of an epoch, which a program cannot"
-    if method.class_weights.startswith(("inverse", "hedge")) or method.class_label_smoothing:
-        return "class_weights=inverse, hedge and class_label_smoothing follow the end of each epoch"
-    options = parts.config.options
-    if options.get("hard_choice") == "worst_classes" or options.get("split_bn"):
-        return "hard_choice=worst_classes and split_bn follow the end of each epoch"
+    if parts.config.options.get("split_bn"):
+        return "split_bn follows the end of each epoch in a way that a program cannot"
     return ""
-
-
-class Program:
-    """The step of a run as a `tf.function` for XLA, and what its parameters are."""
-
-    def __init__(self, parts: Any):
-        import tensorflow as tf
-
-        from fairat_tf.data import pipeline
-
-        self.state = list(parts.method.state)
-        self.place_of = {_variable(v).handle._id: f"{i:04d}" for i, v in enumerate(self.state)}
-        self.constants: dict[str, np.ndarray] = {}
-        size, shape = parts.config.data.batch_size, parts.train.images.shape[1:]
-        self.arguments = [
-            tf.TensorSpec([size, *shape], tf.uint8, "pixels"),
-            tf.TensorSpec([size], tf.int32, "labels"),
-            tf.TensorSpec([size], tf.int32, "rows"),
-            tf.TensorSpec([], tf.int32, "number"),
-        ]
-
-        @tf.function(jit_compile=True, autograph=False)
-        def step(pixels: Any, labels: Any, rows: Any, number: Any) -> Any:
-            batch = {"image": tf.cast(pixels, tf.float32) / 255.0, "label": labels, "index": rows}
-            seed = parts.config.run.seed
-            return parts.method.train_step(
-                pipeline.varied(batch, number, seed=seed, augment=parts.weak, mix=parts.mix)
-            )
-
-        self.step = step
-
-    def write(self, folder: Path) -> dict[str, Any]:
-        """Writes step.hlo; returns what `program.json` says of it."""
-        import tensorflow as tf
-
-        zeros = [tf.zeros(spec.shape, spec.dtype) for spec in self.arguments]
-        concrete = self.step.get_concrete_function(*zeros)
-        program = self.step.experimental_get_compiler_ir(*zeros)
-        (folder / "step.hlo").write_bytes(program(stage="hlo_serialized"))
-        header = program(stage="hlo").split("entry_computation_layout")[0]
-        pairs = re.findall(r"\{(\d+)\}: \((\d+), \{\}", header)
-        return {
-            "arguments": [[s.name, s.shape.as_list(), s.dtype.name] for s in self.arguments],
-            "results": sorted(concrete.structured_outputs),
-            "alias": [[int(output), int(parameter)] for output, parameter in pairs],
-            "captured": [self._name(tensor) for tensor in concrete.captured_inputs],
-        }
-
-    def _name(self, tensor: Any) -> str:
-        """Returns the name of what the step captures: a variable's place in the state, or a constant."""
-        if tensor.dtype != "resource":
-            name = f"constant-{len(self.constants):03d}"
-            self.constants[name] = np.asarray(tensor)
-            return name
-        if tensor._id not in self.place_of:
-            raise errors.UsageError(f"the step uses {tensor}, which is not part of the method's state")
-        return self.place_of[tensor._id]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Returns all that the step captures, and the rest of the state: name -> values."""
-        return {f"{i:04d}": _variable(v).numpy() for i, v in enumerate(self.state)} | self.constants
-
-    def places(self, variables: Sequence[Any]) -> list[str]:
-        """Returns the places of variables in the state."""
-        return [self.place_of[_variable(v).handle._id] for v in variables]
-
-
-def _variable(variable: Any) -> Any:
-    """Returns TensorFlow's variable of a Keras variable."""
-    return getattr(variable, "value", variable)
 
 
 def rows_in(files: Sequence[str], images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -148,7 +76,7 @@ def _digest(image: np.ndarray, label: int) -> bytes:
 def _identity(folder: Path, train: Any) -> str:
     """Returns the SHA-256 of the program, its configuration and its data: what a state belongs to."""
     digest = hashlib.sha256(train.fingerprint().encode())
-    for name in ("step.hlo", "program.json"):
+    for name in ("step.hlo", "validate.hlo", "program.json"):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
 
@@ -191,18 +119,19 @@ def export(
     if reason:
         raise errors.UsageError(reason)
     folder.mkdir(parents=True, exist_ok=True)
-    program, method = Program(parts), parts.method
+    method, state = parts.method, programs.State(parts.method)
     evaluation, constants, test = export_evaluation.write(folder, parts)
     method.reset_metrics()
-    sums = [variable for metric in method.train_metrics for variable in metric.variables]
-    facts = program.write(folder) | {
+    facts = programs.write(folder / "step.hlo", state, *programs.training(parts)) | {
         "config": json.loads(parts.config.to_json()),
         "network": json.loads(method.evaluated_network.to_json()),
-        "epoch": program.places([method.epoch])[0],
-        "sums": program.places(sums),
-        "evaluated": program.places(method.evaluated_network.variables),
+        "epoch": state.places([method.epoch])[0],
+        "sums": state.sums(method.train_metrics),
+        "evaluated": state.places(method.evaluated_network.variables),
         "steps": parts.steps,
         "epochs": parts.config.optimization.epochs,
+        "validation": _validation(folder, parts, state, files),
+        "between": _between(method, state),
         "evaluation": evaluation,
     }
     (folder / "program.json").write_text(json.dumps(facts))
@@ -210,10 +139,29 @@ def export(
     _write_examples(folder / "data.npz", parts.train, files)
     _write_examples(folder / "test.npz", test, test_files)
     begin = {"epoch": 0, "step": 0, "program": _identity(folder, parts.train)}
-    shards.write(folder / "start", program.arrays(), begin, small=small)
-    print(
-        f"{folder}: {len(parts.train)} examples, {len(program.state)} variables, {parts.steps} steps an epoch"
-    )
+    shards.write(folder / "start", state.arrays(), begin, small=small)
+    numbers = f"{len(parts.train)} examples, {len(state.variables)} variables, {parts.steps} steps an epoch"
+    print(f"{folder}: {numbers}")
+
+
+def _validation(folder: Path, parts: Any, state: programs.State, files: Sequence[str]) -> dict[str, Any]:
+    """Writes what validates after an epoch; returns what `program.json` says of it."""
+    _write_examples(folder / "validation.npz", parts.validation_split, files)
+    facts = programs.write(folder / "validate.hlo", state, *programs.validation(parts))
+    return facts | {"sums": state.sums(parts.method.validation_metrics)}
+
+
+def _between(method: Any, state: programs.State) -> dict[str, Any]:
+    """Returns where the variables are that `between.py` needs."""
+    total_losses = getattr(method, "total_losses", None)
+    return {
+        "class_weights": method.class_weights,
+        "class_weight": state.places([method.class_weight])[0],
+        "class_accuracy": state.places([method.class_accuracy])[0],
+        "counts": state.places([method.train_confusion.counts])[0],
+        "robust_loss": state.places([method.robust_loss.total, method.robust_loss.count]),
+        "total_losses": None if total_losses is None else state.places([total_losses])[0],
+    }
 
 
 def _found(given: argparse.Namespace, flag: str) -> list[str]:

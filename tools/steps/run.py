@@ -3,15 +3,15 @@
     python tools/steps/run.py runs/step --records='DIR/cifar10-train*' --seconds=500
 
 Epochs go on from the newest whole state in FOLDER/run, or from FOLDER/start; the state of another export is
-refused (exit code 3). After each epoch (or every --save_every) the state is saved, in parts of 16 MB, and a
-line is added to FOLDER/run/epochs.jsonl; `last/epoch-0030` and so on are the networks to evaluate, for
-`./tools/run_step evaluate` and `collect`. With --seconds it stops, saved, before an epoch that would end
-later; with --steps it makes that many steps, prints the loss after each, and saves nothing.
+refused (exit code 3). After each epoch comes validation, and what follows from it (`between.py`). Then (or
+every --save_every epochs) the state is saved, in parts of 16 MB, and a line is added to
+FOLDER/run/epochs.jsonl; `last/epoch-0030` and so on are the networks to evaluate, for `./tools/run_step
+evaluate` and `collect`. With --seconds it stops, saved, before an epoch that would end later; with --steps it
+makes that many steps, prints the loss after each, and saves nothing.
 """
 
 import argparse
 import glob
-import importlib.util
 import json
 import shutil
 import sys
@@ -20,61 +20,59 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import loaded  # noqa: E402
-import numpy as np  # noqa: E402
-import records  # noqa: E402
-import shards  # noqa: E402
-
-
-def _order_of_epochs() -> Any:
-    """Returns the package's module that says in which order an epoch takes the examples."""
-    path = HERE.parents[1] / "fairat_tf" / "data" / "order.py"
-    spec = importlib.util.spec_from_file_location("fairat_tf_order", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+import between
+import loaded
+import numpy as np
+import package
+import records
+import shards
 
 _STATES = 2  # that are kept: the newest, and the one before in case it gets damaged
 
 
-class Step:
-    """The compiled program; `state` holds the variables on the device, in the order of its parameters."""
+class State:
+    """The variables of a run, by place, on the device where a program uses them."""
 
-    def __init__(
-        self,
-        folder: Path,
-        facts: dict[str, Any],
-        arrays: dict[str, np.ndarray],
-        compiled: Path | None = None,
-    ):
-        self.program = loaded.Program(folder / "step.hlo", compiled)
-        self.facts, self.given = facts, len(facts["arguments"])
-        self.updated = dict(map(tuple, facts["alias"]))
-        self.state = [loaded.on_device(arrays[name]) for name in facts["captured"]]
-        self.others = {name: a for name, a in arrays.items() if name not in set(facts["captured"])}
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        self._arrays: dict[str, Any] = dict(arrays)
 
-    def __call__(self, *arguments: np.ndarray) -> dict[str, Any]:
-        """Makes one step; returns its metrics, on the device."""
-        outputs = self.program([*arguments, *self.state])
-        for output, parameter in self.updated.items():
-            self.state[parameter - self.given] = outputs[output]
-        results = [value for place, value in enumerate(outputs) if place not in self.updated]
-        return dict(zip(self.facts["results"], results, strict=False))
+    def __getitem__(self, place: str) -> Any:
+        """Returns the values, on the device."""
+        self._arrays[place] = loaded.on_device(self._arrays[place])
+        return self._arrays[place]
 
-    def set(self, name: str, value: np.ndarray) -> None:
-        """Changes a variable, if the program uses it."""
-        if name in self.facts["captured"]:
-            self.state[self.facts["captured"].index(name)] = loaded.on_device(value)
+    def update(self, changed: dict[str, Any]) -> None:
+        """Changes variables."""
+        self._arrays |= changed
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all variables: place -> values."""
-        pairs = zip(self.facts["captured"], self.state, strict=True)
-        return {**self.others, **{name: np.asarray(value) for name, value in pairs}}
+        return {place: np.asarray(values) for place, values in self._arrays.items()}
+
+
+class Step:
+    """A compiled step of training or validation, which changes the state.
+
+    Args:
+      path: the program.
+      facts: what `programs.write` says of it.
+      state: the run's.
+      compiled: as for `loaded.Program`.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any], state: State, compiled: Path | None = None):
+        self.program, self.facts, self.state = loaded.Program(path, compiled), facts, state
+        given, captured = len(facts["arguments"]), facts["captured"]
+        self.updated = {output: captured[parameter - given] for output, parameter in facts["alias"]}
+
+    def __call__(self, *arguments: np.ndarray) -> dict[str, Any]:
+        """Makes one step; returns its metrics, on the device."""
+        outputs = self.program([*arguments, *(self.state[place] for place in self.facts["captured"])])
+        self.state.update({place: outputs[output] for output, place in self.updated.items()})
+        results = [value for place, value in enumerate(outputs) if place not in self.updated]
+        return dict(zip(self.facts["results"], results, strict=False))
 
 
 class Run:
@@ -91,8 +89,10 @@ class Run:
         self.program = begun.get("program")
         if self.position.get("program") != self.program:
             raise ValueError(f"{self.start} is of another export: remove {self.into}, or export elsewhere")
-        self.step = Step(folder, self.facts, arrays, compiled)
-        self.order_of = _order_of_epochs().epoch_order
+        self.state = State(arrays)
+        self.step = Step(folder / "step.hlo", self.facts, self.state, compiled)
+        self.validation = Validation(self, files, compiled)
+        self.order_of = package.module("data/order.py").epoch_order
 
     def batches(self, epoch: int) -> Any:
         """Yields the arguments of the steps of an epoch."""
@@ -104,11 +104,17 @@ class Run:
 
     def begin(self, epoch: int) -> None:
         """Sets what Keras sets before an epoch."""
-        self.step.set(self.facts["epoch"], np.asarray(epoch, self.first[self.facts["epoch"]].dtype))
-        for name in self.facts["sums"]:
-            self.step.set(name, self.first[name])
+        place = self.facts["epoch"]
+        self.state.update({place: np.asarray(epoch, self.first[place].dtype)})
+        self.state.update({name: self.first[name] for name in self.facts["sums"]})
 
     def epoch(self, number: int) -> dict[str, Any]:
+        """Trains one epoch, validates, and does what comes between two epochs; returns metrics and times."""
+        facts = self.train_epoch(number) | self.validation()
+        self.state.update(between.after_epoch(self.facts["between"], self.state))
+        return facts
+
+    def train_epoch(self, number: int) -> dict[str, Any]:
         """Trains one epoch; returns its metrics and times."""
         self.begin(number)
         began, first, results = time.monotonic(), 0.0, {}
@@ -124,14 +130,14 @@ class Run:
 
     def save_network(self, done: int) -> None:
         """Saves the evaluated network after `done` epochs."""
-        arrays = self.step.arrays()
+        arrays = self.state.arrays()
         network = {name: arrays[name] for name in self.facts["evaluated"]}
         shards.write(self.into / "last" / f"epoch-{done:04d}", network, {"epoch": done}, small=self.small)
 
     def save(self, done: int) -> None:
         """Saves the state after `done` epochs."""
         facts = {"epoch": done, "step": 0, "program": self.program}
-        shards.write(self.into / f"state-{done:04d}", self.step.arrays(), facts)
+        shards.write(self.into / f"state-{done:04d}", self.state.arrays(), facts)
         for old in sorted(self.into.glob("state-*"))[:-_STATES]:
             shutil.rmtree(old)
 
@@ -179,6 +185,33 @@ class Run:
         return found
 
 
+class Validation:
+    """Validates the network of a run after an epoch, as training with Keras does."""
+
+    def __init__(self, run: Run, files: Sequence[str], compiled: Path | None):
+        self.facts, self.first, self.state = run.facts["validation"], run.first, run.state
+        self.images, self.labels = records.examples(run.folder / "validation.npz", files)
+        self.size = run.batch_size
+        self.step = Step(run.folder / "validate.hlo", self.facts, run.state, compiled)
+
+    def batches(self) -> Any:
+        """Yields the arguments of the steps, the last batch padded with row 0 and masked."""
+        for number, start in enumerate(range(0, len(self.labels), self.size)):
+            rows = np.arange(start, start + self.size)
+            mask = rows < len(self.labels)
+            rows = np.where(mask, rows, 0)
+            yield self.images[rows], self.labels[rows], mask.astype(np.float32), np.int32(number)
+
+    def __call__(self) -> dict[str, float]:
+        """Returns the metrics of validation, and its seconds."""
+        began, results = time.monotonic(), {}
+        self.state.update({name: self.first[name] for name in self.facts["sums"]})
+        for arguments in self.batches():
+            results = self.step(*arguments)
+        found = {f"val_{name}": float(value) for name, value in results.items()}
+        return found | {"val_seconds": time.monotonic() - began}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0 all epochs done, 75 the time was up before."""
     parser = argparse.ArgumentParser(
@@ -190,14 +223,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--epochs", type=int, default=0, help="stop after this many; 0: all of the run")
     parser.add_argument(
-        "--seconds", type=float, default=float("inf"), help="stop, saved, before this time is up"
+        "--seconds", type=float, default=float("inf"), help="stop, saved, before this time is up, compiling included"
     )
     parser.add_argument("--keep_last", type=int, default=5, help="networks of the last epochs to keep")
     parser.add_argument("--save_every", type=int, default=1, help="epochs from one saved state to the next")
     parser.add_argument("--steps", type=int, default=0, help="make this many steps and print the losses")
     parser.add_argument("--small", action="store_true", help="round the kept networks to bfloat16")
     parser.add_argument("--compiled", type=Path, help="keep the compiled program here for the next start")
-    given = parser.parse_args(argv)
+    given, began = parser.parse_args(argv), time.monotonic()
     try:
         run = Run(given.folder, sorted(glob.glob(given.records)), given.compiled, given.small)
     except (OSError, ValueError, KeyError) as error:
@@ -206,8 +239,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.steps:
         print(json.dumps(run.losses(given.steps)))
         return 0
-    until = given.epochs or run.facts["epochs"]
-    return 0 if run.train(until, given.seconds, given.keep_last, given.save_every) >= until else 75
+    until, left = given.epochs or run.facts["epochs"], given.seconds - (time.monotonic() - began)
+    return 0 if run.train(until, left, given.keep_last, given.save_every) >= until else 75
 
 
 if __name__ == "__main__":
