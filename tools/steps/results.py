@@ -2,8 +2,10 @@
 
     ./tools/run_step results runs/step runs/results        # runs/results/epoch-0030/evaluation.json, ...
 
-FOLDER is that of the export, brought back with its `run/predictions`. `fairat_tf.compare` takes the results
-like those of any run. There is no verdict on the attack: for that, evaluate the network that `collect` makes.
+FOLDER is that of the export, brought back with its `run/predictions` and `run/epochs.jsonl`.
+`fairat_tf.compare` takes the results like those of any run; with --keep=KEPT/fairat-0 they, the log and the
+flags become what a study keeps of a finished run, for `./tools/study ... --keep=KEPT --table_only`. There is
+no verdict on the attack: for that, evaluate the network that `collect` makes.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "studies")]
 
 from fairat_tf import errors  # noqa: E402
 
@@ -61,6 +63,24 @@ def write(folder: Path, into: Path) -> list[Path]:
     return [into / name for name in results]
 
 
+def keep(folder: Path, into: Path, evaluations: Sequence[Path], place: Path) -> None:
+    """Keeps evaluations, log and flags of the export in `folder` as those of the run `place`.
+
+    Raises:
+      DataError: there is no log, or it cannot be read.
+    """
+    from kept import Kept
+
+    try:
+        config = json.loads((folder / "program.json").read_text())["config"]
+        log = (folder / "run" / "epochs.jsonl").read_bytes()
+        (into / "config.json").write_text(json.dumps(config))
+        (into / "metrics.jsonl").write_bytes(log)
+    except (ValueError, KeyError, *errors.DAMAGED) as error:
+        raise errors.DataError(f"{folder}: {error}") from error
+    Kept(place.parent).add(place.name, into, evaluations, into)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -68,12 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("into", type=Path, metavar="DIR")
+    parser.add_argument("--keep", type=Path, metavar="KEPT/VARIANT-SEED", help="keep them as this run's")
     given = parser.parse_args(argv)
     from fairat_tf import quiet
 
     quiet.import_tensorflow()
     try:
-        print(*write(given.folder, given.into), sep="\n")
+        evaluations = write(given.folder, given.into)
+        if given.keep:
+            keep(given.folder, given.into, evaluations, given.keep)
+        print(*evaluations, sep="\n")
     except errors.CommandError as error:
         print(f"run_step: {error}", file=sys.stderr)
         return error.exit_code

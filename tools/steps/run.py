@@ -223,7 +223,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--epochs", type=int, default=0, help="stop after this many; 0: all of the run")
     parser.add_argument(
-        "--seconds", type=float, default=float("inf"), help="stop, saved, before this time is up, compiling included"
+        "--seconds",
+        type=float,
+        default=float("inf"),
+        help="stop, saved, before this time is up, compiling included",
     )
     parser.add_argument("--keep_last", type=int, default=5, help="networks of the last epochs to keep")
     parser.add_argument("--save_every", type=int, default=1, help="epochs from one saved state to the next")
