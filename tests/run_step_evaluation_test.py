@@ -12,6 +12,7 @@ from fairat_tf.evaluation import comparing
 from fairat_tf.reporting import files
 from tests import support
 from tests.step_support import RUN, config_of, elsewhere, loaded, own_data
+from tests.studies.small_study import study_run
 
 export, collect, results, shards = (loaded(name) for name in ("export", "collect", "results", "shards"))
 ATTACKS = ("clean", "pgd5", "cw5")
@@ -74,6 +75,21 @@ def test_every_kept_network_is_judged_newest_first_and_not_twice(trained, evalua
     assert set(compared["attacks"]) == set(ATTACKS)
 
 
+def test_a_study_takes_what_is_kept_for_a_finished_run(trained, evaluated, tmp_path):
+    place = tmp_path / "kept" / "fairat-0"
+    assert results.main([str(trained), str(tmp_path / "into"), f"--keep={place}"]) == 0
+    kept = study_run.Kept(place.parent)
+    assert [path.name for path in kept.results("fairat-0")] == [f"fairat-0.epoch-000{n}.json" for n in (3, 4)]
+    assert kept.experiment("fairat-0")["method"] == "fairat" and kept.experiment("fairat-0")["epochs"] == 4
+    log = [json.loads(line) for line in kept.log("fairat-0", tmp_path).read_text().splitlines()]
+    assert len(log) == 4 and "val_robust_accuracy" in log[0]
+    found, expected = (
+        files.read(path) for path in (kept.results("fairat-0")[1], evaluated[1] / "epoch-0004")
+    )
+    assert found["attacks"]["pgd5"]["accuracy"] == expected["attacks"]["pgd5"]["accuracy"]
+    assert results.main([str(tmp_path), str(tmp_path / "into"), f"--keep={place}"]) == 3
+
+
 def test_states_are_saved_every_so_often_and_at_the_end(trained):
     assert sorted(p.name for p in (trained / "run").glob("state-*")) == ["state-0003", "state-0004"]
     _, facts = shards.read(trained / "run/state-0004")
@@ -115,7 +131,7 @@ def test_an_accelerators_plug_in_takes_the_programs(trained):
     from jaxlib.mlir.dialects import stablehlo
 
     program = loaded("loaded")
-    for path in (trained / "step.hlo", *trained.glob("evaluate-*.hlo")):
+    for path in (trained / "step.hlo", trained / "validate.hlo", *trained.glob("evaluate-*.hlo")):
         module = _jax.mlir.hlo_to_stablehlo(path.read_bytes())
         portable = program.portable(module)
         assert _jax.mlir.serialize_portable_artifact(portable, stablehlo.get_minimum_version())

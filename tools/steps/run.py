@@ -11,6 +11,7 @@ makes that many steps, prints the loss after each, and saves nothing.
 """
 
 import argparse
+import functools
 import glob
 import json
 import shutil
@@ -80,6 +81,7 @@ class Run:
 
     def __init__(self, folder: Path, files: Sequence[str], compiled: Path | None = None, small: bool = False):
         self.folder, self.into, self.small = folder, folder / "run", small
+        self.files, self.compiled = files, compiled
         self.facts = json.loads((folder / "program.json").read_text())
         self.batch_size = self.facts["arguments"][0][1][0]
         self.images, self.labels = records.examples(folder / "data.npz", files)
@@ -91,8 +93,12 @@ class Run:
             raise ValueError(f"{self.start} is of another export: remove {self.into}, or export elsewhere")
         self.state = State(arrays)
         self.step = Step(folder / "step.hlo", self.facts, self.state, compiled)
-        self.validation = Validation(self, files, compiled)
         self.order_of = package.module("data/order.py").epoch_order
+
+    @functools.cached_property
+    def validation(self) -> "Validation":
+        """What validates after an epoch; compiled when it is first asked for."""
+        return Validation(self)
 
     def batches(self, epoch: int) -> Any:
         """Yields the arguments of the steps of an epoch."""
@@ -144,7 +150,7 @@ class Run:
     def train(self, until: int, seconds: float, keep_last: int, save_every: int = 1) -> int:
         """Trains to the end of epoch `until` or until the time is up; returns how many epochs are done."""
         began, longest, done = time.monotonic(), 0.0, self.position["epoch"]
-        saved = done
+        saved, _ = done, self.validation
         self.into.mkdir(parents=True, exist_ok=True)
         self.forget(done)
         while done < until and time.monotonic() - began + 1.2 * longest < seconds:
@@ -188,11 +194,11 @@ class Run:
 class Validation:
     """Validates the network of a run after an epoch, as training with Keras does."""
 
-    def __init__(self, run: Run, files: Sequence[str], compiled: Path | None):
+    def __init__(self, run: Run):
         self.facts, self.first, self.state = run.facts["validation"], run.first, run.state
-        self.images, self.labels = records.examples(run.folder / "validation.npz", files)
+        self.images, self.labels = records.examples(run.folder / "validation.npz", run.files)
         self.size = run.batch_size
-        self.step = Step(run.folder / "validate.hlo", self.facts, run.state, compiled)
+        self.step = Step(run.folder / "validate.hlo", self.facts, run.state, run.compiled)
 
     def batches(self) -> Any:
         """Yields the arguments of the steps, the last batch padded with row 0 and masked."""
