@@ -170,6 +170,29 @@ def test_idbh_table(table: tuple) -> None:
             assert_shares(np.histogram(value, 4, (low, high + 1e-6))[0], 0.25)
 
 
+_COLOURS = ("color", "brightness", "contrast", "sharpness", "autocontrast", "equalize")
+_STRENGTHS = ((0.1, 1.9), (0.5, 1.9), (0.5, 1.9), (0.1, 1.9), (0.0, 0.0), (0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("table", "shares", "shear", "rotate"),
+    [
+        (idbh.COLOR_BIASED, [12.5] * 6, (12.5, 0.05, 0.15), (12.5, 1, 10)),
+        (idbh.SHAPE_BIASED, [8, 8, 4, 8, 4, 8], (30, 0.05, 0.35), (30, 1, 30)),
+    ],
+)
+def test_idbh_has_the_strengths_of_the_authors(table, shares, shear, rotate) -> None:
+    """Per cent, least and greatest as the authors' code has them; their one shear is along x or y."""
+    wanted = {name: (share, *ends) for name, share, ends in zip(_COLOURS, shares, _STRENGTHS, strict=True)}
+    for axis in "xy":
+        wanted[f"shear_{axis}"] = (shear[0] / 2, *shear[1:])
+    wanted["rotate"] = rotate
+    found = {op.name.lower(): (100 * share, *ends) for op, share, *ends in table}
+    assert found.keys() == wanted.keys()
+    for name, row in wanted.items():
+        assert found[name] == pytest.approx(row), name
+
+
 def test_idbh_recipes() -> None:
     weak, strong, svhn = idbh.idbh_weak(), idbh.idbh_strong(), idbh.idbh_svhn()
     assert [type(step).__name__ for step in weak.steps] == [
