@@ -111,6 +111,21 @@ def test_another_reference_has_tables_of_its_own(study, tmp_path, trainer, capsy
     assert "no variant none; there are plain, fair" in capsys.readouterr().err
 
 
+def test_other_seeds_have_tables_of_their_own(study, tmp_path, trainer, capsys):
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    first = (tmp_path / "work/summary-study.md").read_text()
+    trainer.commands.clear()
+    assert study_run.main(arguments(study, tmp_path, "--seeds=3,1")) == 0
+    assert all("--seed=3" in command or "--seed=1" in command for command in trainer.commands)
+    assert any("--seed=3" in command for command in trainer.commands)
+    assert (tmp_path / "work/summary-study-seeds-3-1.md").is_file()
+    assert (tmp_path / "work/summary-study.md").read_text() == first
+    capsys.readouterr()
+    for wrong in ("1,1", "1,01", "", "1,", "-1", "a"):
+        assert study_run.main(arguments(study, tmp_path, f"--seeds={wrong}")) == errors.UsageError.exit_code
+        assert f"whole numbers, as in 0,1, received {wrong!r}" in capsys.readouterr().err
+
+
 def test_an_evaluation_that_fails_ends_the_study_with_its_code(study, tmp_path, trainer, capsys):
     assert study_run.main(arguments(study, tmp_path)) == 0
     again = study.with_name("again.toml")

@@ -62,7 +62,22 @@ class Study:
         if reference not in self.variants:
             there = ", ".join(self.variants)
             raise errors.UsageError(f"--reference: no variant {reference}; there are {there}")
-        return dataclasses.replace(self, reference=reference, tables=f"{self.name}-beside-{reference}")
+        tables = f"{self.tables or self.name}-beside-{reference}"
+        return dataclasses.replace(self, reference=reference, tables=tables)
+
+    def seeded(self, text: str) -> "Study":
+        """Returns the study with the seeds named with commas, and tables of their own name.
+
+        Raises:
+          UsageError: not whole numbers from 0 on, or the same one twice.
+        """
+        names = text.split(",")
+        seeds = tuple(int(name) for name in names if name.isdecimal())
+        if len(set(seeds)) < len(names):
+            raise errors.UsageError(
+                f"--seeds: expected different whole numbers, as in 0,1, received {text!r}"
+            )
+        return dataclasses.replace(self, seeds=seeds, tables="-".join([self.name, "seeds", *map(str, seeds)]))
 
     def needed(self, variant: str) -> list[str]:
         """Returns the variants whose networks this one takes: those in braces in its flags."""

@@ -26,7 +26,9 @@ variants are trained, and what they need, so that several processes can share a 
 trains what both need. The tables, summary-STUDY.md in both folders, and the figure, summary-STUDY.png, show
 whatever is finished; a variant with fewer seeds than the reference is compared over its own. With
 --reference=NAME nothing is trained, and all is compared with that variant: summary-STUDY-beside-NAME.md.
---logged=NAME,NAME prints what training logged so, in the mean of the last epochs, as many as were evaluated.
+With --seeds=0,1 the study has these seeds in place of its own, and tables of their own name:
+summary-STUDY-seeds-0-1.md. --logged=NAME,NAME prints what training logged so, in the mean of the last epochs,
+as many as were evaluated.
 
 The column "cost" is the processor time of a training step, relative to the reference: the median over the
 epochs and seeds of `times.csv`. It compares runs of one machine under the same load.
@@ -247,12 +249,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="where runs and tables go")
     parser.add_argument("--keep", type=Path, help="keep results and logs in this folder")
     parser.add_argument("--only", default="", help="train these variants, of the study's: NAME,NAME")
+    parser.add_argument("--seeds", help="these seeds in place of the study's: NUMBER,NUMBER")
     parser.add_argument("--reference", default="", help="compare with this variant: tables only")
     parser.add_argument("--logged", default="", help="print what training logged, too: NAME,NAME")
     parser.add_argument("--table_only", action="store_true", help="train nothing; table of what is there")
     given, extra = parser.parse_known_args(argv)
     try:
         study = Study.read(given.study)
+        if given.seeds is not None:
+            study = study.seeded(given.seeds)
         only = study.chosen(given.only)
         if given.reference:
             study = study.beside(given.reference)
