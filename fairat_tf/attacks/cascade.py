@@ -232,7 +232,7 @@ class _Cascade:
         if "answers" not in arrays:  # of a version before it was kept
             return False
         if header["fingerprint"] != self.fingerprint or not _alike(arrays["probe"], self.probe):
-            raise ValueError(
+            raise cascade_state.OtherStateError(
                 f"{self.options.state_path} holds the state of another evaluation (other images, labels, "
                 "attack, seed or network); give another state_path or remove the file"
             )

@@ -20,6 +20,10 @@ _HEADER = "header_json"
 _CHUNK = 1024
 
 
+class OtherStateError(ValueError):
+    """A state is there, and it is of another evaluation."""
+
+
 def save(path: str | Path, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
     """Writes the state beside `path`, to the disk, and then puts it in the place of the former one."""
     path = Path(path)

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from fairat_tf import rng
 from fairat_tf.attacks import square_windows, threat
-from fairat_tf.attacks.pgd import LogitsFn
+from fairat_tf.attacks.pgd import LogitsFn, answers
 from fairat_tf.attacks.search import Search
 from fairat_tf.objectives.losses import margin
 
@@ -168,13 +168,19 @@ class Square(Search):
         moves = _MOVES[self.norm](ball, self)
         last = tf.minimum(last, self.queries)
 
+        def standing(where: tf.Tensor) -> tf.Tensor:
+            """Returns z_y - max z_j, [B]; minus infinity where NaN or infinity is no answer."""
+            logits = logits_fn(where)
+            value = -margin(logits, labels)
+            return tf.where(answers(logits) < 0, tf.fill(tf.shape(value), value.dtype.min), value)
+
         def query(number: tf.Tensor, best: tf.Tensor, least: tf.Tensor) -> tuple:
             proposal = moves.propose(best, number, draws)
-            value = -margin(logits_fn(proposal), labels)
+            value = standing(proposal)
             take = (least > 0) & ((value < least) | (value <= 0))
             return number + 1, tf.where(threat.wide(take, best), proposal, best), tf.where(take, value, least)
 
-        state = (tf.convert_to_tensor(first), points, -margin(logits_fn(points), labels))
+        state = (tf.convert_to_tensor(first), points, standing(points))
         return tf.while_loop(
             lambda number, _, least: (number < last) & tf.reduce_any(least > 0),
             query,

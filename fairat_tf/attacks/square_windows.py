@@ -65,15 +65,17 @@ def placed(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 def grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the starting grid of about 5 x 5 patterns: (tiles, upright, lying), each [height, width].
 
-    The tile number is -1, and the patterns are 0, where the tiles do not reach.
+    The tile number is -1, and the patterns are 0, where the tiles do not reach. The side follows the height,
+    as in the authors' code, but for images narrower than that (which fail there).
     """
-    side = max(height // 5, 1)
+    side = max(min(height // 5, width), 1)
     margin = max(height - side * 5, 0) // 2
-    down, across = (height - margin) // side, (width - margin) // side
+    left = min(margin, width - side)
+    down, across = (height - margin) // side, (width - left) // side
     tiles = np.full([height, width], -1, np.int32)
     upright, lying = np.zeros([height, width]), np.zeros([height, width])
     for number in range(down * across):
-        row, column = margin + number // across * side, margin + number % across * side
+        row, column = margin + number // across * side, left + number % across * side
         here = np.s_[row : row + side, column : column + side]
         tiles[here], upright[here], lying[here] = number, pattern(side), pattern(side).T
     return tiles, upright, lying

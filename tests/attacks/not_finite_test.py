@@ -52,6 +52,19 @@ def test_a_gradient_that_is_not_finite_is_0_and_the_others_stay(network, images)
     np.testing.assert_allclose(holed, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_square_takes_a_proposal_that_gets_no_answer():
+    """The first pixel's row of signs leaves most images answered; one window later none is."""
+
+    def network(images):
+        loud = images[:, :1, 0, 0] > 0.515
+        return tf.where(loud, tf.constant(np.nan), tf.constant([[2.0, 0.0]]))
+
+    images, labels = tf.fill([16, 6, 6, 1], 0.5), tf.zeros(16, tf.int32)
+    found = attacks.get("square")(epsilon=0.03, queries=300)(network, images, labels, SEED)
+    assert np.isnan(network(found).numpy()[:, 0]).all()
+    assert np.abs(found - images).max() <= 0.03 + 1e-6
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", ["pgd", "cw", "fgsm", "mi-fgsm", "mt-pgd", "apgd-ce", "apgd-t", "fab-t"])
 def test_every_attack_walks_around_the_hole(name, norm, network, images, labelled):

@@ -129,6 +129,13 @@ def test_l2_change_uses_the_whole_budget_before_clipping():
     assert np.abs(ball.distance(found) - 0.3).max() < 1e-5
 
 
+@pytest.mark.parametrize("shape", [(40, 6), (40, 1), (6, 40), (3, 3), (1, 9)])
+def test_the_grid_has_a_tile_for_any_shape(shape):
+    tiles, upright, lying = square_windows.grid(*shape)
+    assert tiles.shape == shape and tiles.max() >= 0 and tiles.min() >= -1
+    assert np.isfinite(upright).all() and (upright[tiles >= 0] != 0).any() and lying.shape == shape
+
+
 def test_window_is_a_square_at_the_drawn_corner():
     mask = square_windows.window(tf.constant([0.999, 0.3]), tf.constant(3), 8, 8).numpy()
     # floor(0.999 * 5) = 4 and floor(0.3 * 5) = 1: the last corner, 5, is never drawn.
