@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fairat_tf import errors
+from fairat_tf import __version__, errors
 from fairat_tf.evaluation import curve, probes, suite, summary, verdict
 from fairat_tf.evaluation.attacking import SUITE, Bench, Outcome
 from fairat_tf.evaluation.state import Store
@@ -83,9 +83,9 @@ def evaluate(
 
 
 def _store(directory: str | None, known: Mapping[str, Any], settings: Sequence[Any]) -> Store:
-    """Returns where progress is kept, tied to the model, the examples and the settings."""
+    """Returns where progress is kept, tied to model, examples, settings and version."""
     names = ("epsilon", "norm", "seed", "batch_size", "save_examples")
-    identity = {"model": known.get("sha256"), "examples": known["fingerprint"]}
+    identity = {"model": known.get("sha256"), "examples": known["fingerprint"], "version": __version__}
     return Store(directory, identity | dict(zip(names, settings, strict=True)))
 
 

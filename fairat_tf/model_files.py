@@ -48,6 +48,7 @@ class Model:
       image_shape: (H, W, C) with None where any size goes, or None if unknown.
       notes: what the user should know about how it was loaded.
       keras_model: the Keras model, if it is one.
+      log_probabilities: the logits are logarithms of what the model returns as probabilities.
     """
 
     logits_fn: LogitsFn
@@ -58,6 +59,7 @@ class Model:
     image_shape: tuple[int | None, ...] | None = None
     notes: tuple[str, ...] = ()
     keras_model: Any = None
+    log_probabilities: bool = False
 
     def described(self) -> dict[str, Any]:
         """Returns what goes into the evaluation result, JSON-able."""
@@ -278,6 +280,7 @@ def _without_softmax(model: Model) -> Model:
         model,
         logits_fn=_Keeping(lambda images: tf.math.log(tf.maximum(inner(images), 1e-30)), inner),
         notes=(*model.notes, note),
+        log_probabilities=True,
     )
 
 

@@ -27,6 +27,7 @@ def check(
     labels: np.ndarray,
     class_names: Sequence[str],
     image_shape: Sequence[int | None] | None = None,
+    log_probabilities: bool = False,
 ) -> None:
     """Checks size, classes, logits, range, class order, determinism, batch independence and gradients.
 
@@ -35,6 +36,7 @@ def check(
       images, labels: examples, uint8 [N, H, W, C] and int [N]; a spread over the classes is used.
       class_names: K names.
       image_shape: (H, W, C) that the model takes, if known; None entries fit anything.
+      log_probabilities: the logits are logarithms of what should be probabilities.
 
     Raises:
       UsageError: the model does not fit as it is; the message says which flag or change mends it.
@@ -45,6 +47,8 @@ def check(
     sample, target = to_float(images[chosen]), np.asarray(labels, np.int32)[chosen]
     logits = _outputs(logits_fn, sample)
     _check_outputs(logits, len(class_names))
+    if log_probabilities:
+        _check_probabilities(logits)
     _check_repeats(logits_fn, sample, logits)
     _check_range(logits_fn, sample, target, logits)
     _check_order(logits, target, class_names)
@@ -83,6 +87,14 @@ def _check_outputs(logits: np.ndarray, classes: int) -> None:
         raise errors.UsageError(
             "the model returns probabilities, attacks need logits; give --outputs=softmax to recover them, "
             "or save the model without its last softmax"
+        )
+
+
+def _check_probabilities(logits: np.ndarray) -> None:
+    if np.abs(np.exp(logits).sum(1) - 1).max() > 1e-3:
+        raise errors.UsageError(
+            "--outputs=softmax, but the model does not return probabilities (they do not add up to 1); "
+            "if it returns logits, leave the flag out"
         )
 
 

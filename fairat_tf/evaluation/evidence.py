@@ -34,6 +34,9 @@ def save(result: Mapping[str, Any], images: np.ndarray, directory: str | Path) -
     arrays = result["per_example"]
     folder = Path(directory) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
+    for former in folder.glob("*.npz"):  # of attacks that the result no longer has
+        if former.stem not in result["attacks"]:
+            former.unlink()
     paths = []
     for key in (key for key in arrays if key.startswith("adversarial/")):
         attack = key.split("/", 1)[1]
@@ -90,7 +93,15 @@ def _verify(path: Path, result: Mapping[str, Any], logits_fn: LogitsFn | None) -
     size = distance(natural, adversarial, threat["norm"])
     outside = int(np.sum(size > threat["epsilon"] * (1 + 1e-5) + _ROUNDING))
     beyond = int(np.sum((adversarial < 0).any(axis=(1, 2, 3)) | (adversarial > 1).any(axis=(1, 2, 3))))
-    claimed = result["attacks"].get(path.stem, {})
+    claimed = result["attacks"].get(path.stem)
+    if claimed is None:
+        problems = [f"the result beside it holds no attack {path.stem}"]
+        return {
+            "attack": path.stem,
+            "examples": len(labels),
+            "largest": float(size.max()),
+            "problems": problems,
+        }
     other = 0 if logits_fn is None else _otherwise(logits_of(logits_fn, adversarial), predictions)
     problems = {
         "images hold NaN": int(np.isnan(adversarial).any(axis=(1, 2, 3)).sum()),
@@ -98,8 +109,8 @@ def _verify(path: Path, result: Mapping[str, Any], logits_fn: LogitsFn | None) -
         "images leave [0, 1]": beyond,
         "predictions differ from the stored ones": other,
         "flags differ from the predictions": int(np.sum((predictions == labels) != correct.astype(bool))),
-        "right answers differ from the result's count": abs(int(correct.sum()) - claimed.get("correct", -1)),
-        "examples differ from the result's count": abs(len(labels) - claimed.get("total", -1)),
+        "right answers differ from the result's count": abs(int(correct.sum()) - claimed["correct"]),
+        "examples differ from the result's count": abs(len(labels) - claimed["total"]),
     }
     found = [f"{count} {text}" for text, count in problems.items() if count]
     return {"attack": path.stem, "examples": len(labels), "largest": float(size.max()), "problems": found}

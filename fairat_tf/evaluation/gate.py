@@ -4,8 +4,8 @@
     rows = judge(gates, result, confidence=0.95)      # {"gate", "passed", "bound", "observed", "message"}
 
 `>=` asks that the lower end of the interval reaches the bound, `<=` that the upper end stays below it: the
-data must show that the requirement is met, which a small sample cannot. So a gate of the worst class or
-group, or of a gap, is missed where one of them has no evaluated example: nothing is known of it.
+data must show that the requirement is met, which a small sample cannot. So a gate is missed where a class or
+group that it is about has no evaluated example (a budget may end before): nothing is known of it.
 
 Quantities: average, worst_class, gap, class[NAME], group[VALUE], worst_group, group_gap. Numbers may be
 fractions or per cent: 0.25, 1/4, 25%.
@@ -25,7 +25,7 @@ from fairat_tf.units import parse_fraction
 QUANTITIES = ("average", "worst_class", "gap", "class[NAME]", "group[VALUE]", "worst_group", "group_gap")
 _GATE = re.compile(
     r"\s*(?P<attack>[\w-]+)\.(?P<what>average|worst_class|gap|class|group|worst_group|group_gap)"
-    r"(\[(?P<which>[^\]]+)\])?\s*(?P<sign>>=|<=)\s*(?P<bound>[\d./e-]+)(?P<percent>%?)\s*"
+    r"(\[(?P<which>.+)\])?\s*(?P<sign>>=|<=)\s*(?P<bound>[\d./e-]+)(?P<percent>%?)\s*"
 )
 
 
@@ -140,11 +140,11 @@ def _beside(value: float, bound: float) -> str:
 
 
 def _unknown(gate: Gate, result: Mapping[str, Any]) -> list[str]:
-    """Returns the classes or groups without an evaluated example, where the gate is about all of them."""
-    if gate.what not in ("worst_class", "gap", "worst_group", "group_gap"):
+    """Returns the classes or groups without an evaluated example, of those that the gate is about."""
+    if gate.what == "average":
         return []
-    rows = _rows(gate, result, gate.what in ("worst_group", "group_gap"))
-    return [name for name, row in rows.items() if not row["total"]]
+    rows = _rows(gate, result, "group" in gate.what)
+    return [name for name, row in rows.items() if not row["total"] and gate.which in ("", name)]
 
 
 def _missed(gate: Gate, unknown: Sequence[str], confidence: float) -> dict[str, Any]:
@@ -173,9 +173,7 @@ def _measure(
     accuracy = right / total
     if gate.what in ("class", "group"):
         if gate.which not in names:
-            raise errors.UsageError(
-                f"--gate={gate.text}: no examples of {gate.which!r}; known: {', '.join(names)}"
-            )
+            raise errors.UsageError(f"--gate={gate.text}: no {gate.which!r}; known: {', '.join(names)}")
         place = names.index(gate.which)
         return (
             float(accuracy[place]),

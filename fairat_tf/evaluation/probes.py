@@ -117,6 +117,15 @@ def input_gradients(
     `NO_GRADIENT` stands where the model cannot be differentiated, NaN or infinity where its gradient holds
     some.
     """
+    traced, parts = gradient_step(logits_fn, images.shape[1:]), []
+    for start in range(0, len(images), batch_size):
+        batch = slice(start, start + batch_size)
+        parts.append([t.numpy() for t in traced(tf.constant(images[batch]), tf.constant(labels[batch]))])
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def gradient_step(logits_fn: Any, shape: Sequence[int]) -> Any:
+    """Returns the traced step of `input_gradients`, for images [n, *shape] and labels int32 [n]."""
 
     @tf.function(autograph=False)
     def step(points: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -129,14 +138,9 @@ def input_gradients(
             return logits, tf.fill(tf.shape(target), NO_GRADIENT)
         return logits, tf.reduce_max(tf.abs(gradient), [1, 2, 3])
 
-    traced = step.get_concrete_function(
-        tf.TensorSpec((None, *images.shape[1:]), tf.float32), tf.TensorSpec((None,), tf.int32)
+    return step.get_concrete_function(
+        tf.TensorSpec((None, *shape), tf.float32), tf.TensorSpec((None,), tf.int32)
     )
-    parts = []
-    for start in range(0, len(images), batch_size):
-        batch = slice(start, start + batch_size)
-        parts.append([t.numpy() for t in traced(tf.constant(images[batch]), tf.constant(labels[batch]))])
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def differentiable(bench: Bench) -> bool:

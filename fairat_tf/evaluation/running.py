@@ -27,7 +27,7 @@ from fairat_tf.evaluation import (
     summary,
 )
 from fairat_tf.evaluation.gate import Gate
-from fairat_tf.metrics.fairness import rho
+from fairat_tf.metrics.fairness import class_counts, rho
 from fairat_tf.reporting import files
 from fairat_tf.run_directory import run_of
 from fairat_tf.units import pixels
@@ -96,7 +96,7 @@ def run(request: Request) -> dict[str, Any]:
     for name in names[1:]:
         attacks.get(name)
     suite.check_names(names)
-    base = files.read(request.baseline) if request.baseline else None
+    base = files.read(request.baseline, arrays=True) if request.baseline else None
     dataset, split = _examples(request)
     chosen, about = _drawn(request, split, dataset.num_classes)
     column, group_names = _column(request, dataset, split, chosen)
@@ -107,7 +107,14 @@ def run(request: Request) -> dict[str, Any]:
     if base is not None:
         _check_baseline(request, base, chosen, dataset.class_names)
     model = _model(request)
-    contract.check(model.logits_fn, chosen.images, chosen.labels, dataset.class_names, model.image_shape)
+    contract.check(
+        model.logits_fn,
+        chosen.images,
+        chosen.labels,
+        dataset.class_names,
+        model.image_shape,
+        model.log_probabilities,
+    )
     plan = _plan(request, model, chosen, names, dataset.num_classes)
     result = eval_lib.evaluate(
         model.logits_fn,
@@ -142,12 +149,26 @@ def run(request: Request) -> dict[str, Any]:
 
 
 def add_rho(result: dict[str, Any], base: dict[str, Any]) -> None:
-    """Adds rho against the baseline's result to the fairness of every attack that both have."""
+    """Adds rho against the baseline's result to the fairness of every attack that both have.
+
+    Both results need `per_example`: rho is of the examples that the attack reached in both, since a budget
+    may have ended either early. It is left out where there are none.
+    """
+    labels, classes = result["per_example"]["labels"], len(result["dataset"]["class_names"])
     for attack, own in result["fairness"].items():
-        other = base["fairness"].get(attack)
-        if other:
-            worst = own["worst_class"]["accuracy"], other["worst_class"]["accuracy"]
-            own["rho"] = rho(own["average"], worst[0], other["average"], worst[1])
+        if attack not in base["fairness"]:
+            continue
+        flags = [each["per_example"][f"correct/{attack}"] for each in (result, base)]
+        shared = (flags[0] >= 0) & (flags[1] >= 0)
+        if shared.any():
+            own["rho"] = rho(
+                *(v for f in flags for v in _average_and_worst(f[shared], labels[shared], classes))
+            )
+
+
+def _average_and_worst(right: np.ndarray, labels: np.ndarray, classes: int) -> tuple[float, float]:
+    correct, total = class_counts(right, labels, classes)
+    return float(right.mean()), float((correct[total > 0] / total[total > 0]).min())
 
 
 def _check_baseline(request: Request, base: dict[str, Any], chosen: Split, names: Sequence[str]) -> None:

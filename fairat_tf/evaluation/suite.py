@@ -54,20 +54,23 @@ def _block(bench: Bench, attack: Any, examples: np.ndarray, name: str) -> dict[s
     begun, parts = time.monotonic(), bench.store.path(f"{name}-parts.npz")
     _drop_damaged(parts)
     images, labels = to_float(bench.images[examples]), bench.labels[examples]
-    result = attack.run(
-        bench.logits_fn,
-        images,
-        labels,
-        rng.key(bench.seed, "evaluate/autoattack", int(examples[0])),
-        batch_size=min(bench.batch_size, len(labels)),
-        progress=_printer() if bench.progress else None,
-        state_path=parts,
-    )
+    try:
+        result = attack.run(
+            bench.logits_fn,
+            images,
+            labels,
+            rng.key(bench.seed, "evaluate/autoattack", int(examples[0])),
+            batch_size=min(bench.batch_size, len(labels)),
+            progress=_printer() if bench.progress else None,
+            state_path=parts,
+        )
+    except cascade_state.OtherStateError:
+        bench.store.refuse("the model or the attack")
     adversarial = np.asarray(result.adversarial)
     block: dict[str, Any] = {
         "examples": examples,
         "predictions": np.asarray(result.answers, np.int32),
-        "seconds": time.monotonic() - begun,
+        "seconds": max(time.monotonic() - begun, sum(result.seconds.values())),  # those before a kill, too
         "not_finite": sum(result.not_finite.values()),
         "correct": np.asarray(result.robust, bool),
         **{f"seconds/{part}": spent for part, spent in result.seconds.items()},

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from fairat_tf.evaluation.attacking import Outcome
-from fairat_tf.metrics import intervals
 from fairat_tf.metrics.fairness import fairness
 
 FORMAT = 1
@@ -133,16 +132,10 @@ def _fairness(outcome: Outcome, labels: np.ndarray, names: list[str], seed: int)
     result = fairness(outcome.correct, labels[outcome.examples], len(names), seed)
     for key in ("worst_class", "best_class"):
         result[key]["name"] = names[result[key]["index"]]
-    low = intervals.simultaneous_lower(*_counts(result))
-    result["simultaneous_lower"] = dict(zip(names, low.tolist(), strict=True))
+    result["simultaneous_lower"] = dict(zip(names, result["simultaneous_lower"], strict=True))
     result["per_class"] = dict(zip(names, result["per_class"], strict=True))
     result["absent"] = [names[c] for c in result["absent"]]
     return result
-
-
-def _counts(result: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    rows = result["per_class"]
-    return np.array([row["correct"] for row in rows]), np.array([row["total"] for row in rows])
 
 
 def _per_example(outcomes: Sequence[Outcome], labels: np.ndarray) -> dict[str, np.ndarray]:

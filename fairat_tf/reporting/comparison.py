@@ -143,7 +143,7 @@ def _section(found: Mapping[str, Any], attack: str, block: Mapping[str, Any]) ->
         last = f"t over seeds, 95 %</th><th>{_POWER}" if seeds else "p (McNemar, Holm)"
         head = f"<tr><th></th><th>points</th><th>95 % interval</th><th>{last}</th></tr>"
         lines = [(label, row[key]) for key, label in _LABELS.items()] + list(row["per_class"].items())
-        cells = "".join(_row(label, own) for label, own in lines)
+        cells = "".join(_row(label, own, seeds) for label, own in lines)
         parts.append(
             f"<h3>{escape(name)} minus {escape(found['reference'])}</h3>"
             f'<div class="wide"><table>{head}{cells}</table></div>'
@@ -164,9 +164,9 @@ def _bar(name: str, own: Mapping[str, Any], kind: str, whole: float) -> str:
     )
 
 
-def _row(label: str, own: Mapping[str, Any]) -> str:
+def _row(label: str, own: Mapping[str, Any], seeds: bool) -> str:
     clear = ' class="clear"' if own["beyond_chance"] else ""
-    last = f"{_range(own['t95'])}</td><td>{_found_from(own)}" if "t95" in own else _p(own)
+    last = f"{_range(own.get('t95'))}</td><td>{_found_from(own)}" if seeds else _p(own)
     difference, interval = _points(own).split(" | ")
     return f"<tr><th>{escape(label)}</th><td{clear}>{difference}</td><td>{interval}</td><td>{last}</td></tr>"
 

@@ -165,6 +165,18 @@ def test_a_model_that_gets_nothing_right_has_no_nsd(tmp_path):
     assert "nan" not in comparison.html(found) + comparison.markdown(found).replace("nano", "")
 
 
+def test_every_row_of_the_page_has_all_cells(tmp_path):
+    """Also that of NSD over seeds, where a model has nothing right."""
+    drawn = np.random.default_rng(0).random((2, len(LABELS))) < 0.4
+    rights = {"x": drawn[0], "y": drawn[1], "u": BASE & False, "v": drawn[1] & False}
+    paths = {name: _write(tmp_path / name, own) for name, own in rights.items()}
+    pairs = [f"base={paths['x']},{paths['y']}", f"none={paths['u']},{paths['v']}"]
+    page = comparison.html(comparing.compare(comparing.load(pairs), draws=50))
+    table = page[page.index("none minus base") :].split("</table>")[0]
+    cells = {row.count("<td") + row.count("<th") for row in table.split("<tr>")[1:]}
+    assert cells == {5}
+
+
 def test_bars_longer_than_the_page_are_scaled(tmp_path):
     """One class of three right: an NSD of 141 %, with an interval that goes further."""
     only = LABELS == 1

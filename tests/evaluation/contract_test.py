@@ -94,6 +94,16 @@ def test_another_order_is_seen_in_a_weak_model(classes):
         contract._check_order(np.eye(classes)[predicted], labels, [str(c) for c in range(classes)])
 
 
+def test_softmax_of_a_model_that_returns_logits_is_refused(small):
+    def logarithms(of):
+        return lambda x: tf.math.log(tf.maximum(of(x), 1e-30))
+
+    known = (small.images, small.labels, small.names, None)
+    contract.check(logarithms(lambda x: tf.nn.softmax(small.logits_fn(x))), *known, True)
+    with pytest.raises(errors.UsageError, match="--outputs=softmax, but the model does not return prob"):
+        contract.check(logarithms(small.logits_fn), *known, True)
+
+
 def test_image_size_is_compared(small):
     with pytest.raises(errors.UsageError, match="--image_size=32"):
         _check(small, small.logits_fn, shape=(32, 32, 3))

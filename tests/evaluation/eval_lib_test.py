@@ -265,6 +265,34 @@ def test_budget_takes_even_blocks_and_says_what_was_left_out(numbered, monkeypat
     np.testing.assert_array_equal(first[first >= 0], second[first >= 0])
 
 
+def test_the_suites_time_is_that_of_its_parts_where_it_was_interrupted(numbered, monkeypatch):
+    logits_fn, images, labels = numbered
+    monkeypatch.setattr(suite.attacks, "get", lambda name: _StubSuite)  # says 5 s of which this call saw none
+    found = eval_lib.evaluate(logits_fn, images, labels, "abc", attacks=("autoattack",), checks="none")
+    assert found["attacks"]["autoattack"]["seconds"] >= 5.0
+
+
+def test_what_another_version_has_done_is_refused(numbered, monkeypatch, tmp_path):
+    logits_fn, images, labels = numbered
+    options = {"attacks": ("clean",), "checks": "none", "state_dir": str(tmp_path)}
+    eval_lib.evaluate(logits_fn, images, labels, "abc", **options)
+    monkeypatch.setattr(eval_lib, "__version__", "9.9")
+    with pytest.raises(errors.OtherSettings, match=r"other settings \(version\)"):
+        eval_lib.evaluate(logits_fn, images, labels, "abc", **options)
+
+
+def test_an_unfinished_suite_of_another_attack_is_refused(numbered, monkeypatch, tmp_path):
+    class Other(_StubSuite):
+        def run(self, *arguments, **options):
+            raise suite.cascade_state.OtherStateError("another evaluation")
+
+    logits_fn, images, labels = numbered
+    monkeypatch.setattr(suite.attacks, "get", lambda name: Other)
+    options = {"attacks": ("autoattack",), "checks": "none", "state_dir": str(tmp_path)}
+    with pytest.raises(errors.OtherSettings, match="the model or the attack"):
+        eval_lib.evaluate(logits_fn, images, labels, "abc", **options)
+
+
 @pytest.mark.slow
 def test_the_real_autoattack_is_at_least_as_strong_as_pgd(small):
     found = eval_lib.evaluate(

@@ -86,6 +86,15 @@ def test_missing_or_pickled_evidence_is_refused(folder, tmp_path):
     assert verify.run(["verify"]) == errors.UsageError.exit_code
 
 
+def test_evidence_of_an_attack_that_is_no_longer_there(small, folder):
+    """A second evaluation with other attacks leaves none of the former ones' images behind."""
+    (folder / "evidence" / "fgsm.npz").rename(folder / "evidence" / "pgd5.npz")
+    assert evidence.verify(folder)[0]["problems"] == ["the result beside it holds no attack pgd5"]
+    result = files.read(folder, arrays=True)
+    evidence.save(result, small.images, folder)
+    assert not list((folder / "evidence").glob("pgd5*"))
+
+
 def test_euclidean_distance():
     natural, moved = np.zeros((1, 2, 2, 1), np.float32), np.full((1, 2, 2, 1), 0.5, np.float32)
     assert evidence.distance(natural, moved, "l2")[0] == pytest.approx(1.0)

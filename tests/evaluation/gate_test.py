@@ -145,5 +145,19 @@ def test_the_end_that_decides_is_told_apart_from_the_bound():
     assert gate._beside(0.25, 0.25) == "25.0" and gate._beside(0.07, 0.0704) == "7.0"
 
 
+def test_a_class_or_group_that_a_budget_did_not_reach_is_missed():
+    """Nothing is known of it: no error once the work is done."""
+    column = np.repeat([0, 1], [290, 10])
+    result = {**RESULT, "per_example": dict(RESULT["per_example"])}
+    flags = result["per_example"]["correct/pgd20"].copy()
+    flags[290:] = -1
+    result["per_example"]["correct/pgd20"] = flags
+    result["groups"] = groups.by_group(result, column, "side", ("common", "(20, 30]"))
+    row = gate.judge([gate.parse("pgd20.group[(20, 30]]>=0")], result)[0]
+    assert not row["passed"] and "no evaluated example of (20, 30]" in row["message"]
+    assert _passed("pgd20.group[common]>=0.1", result)
+    assert _passed("clean.group[(20, 30]]>=0", result)
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))

@@ -1,6 +1,7 @@
 """Holds: what fits a budget is what its plan says, and a plan's passes are those that attacks make."""
 
 import itertools
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,6 +34,15 @@ def test_seconds_are_passes_times_what_a_pass_takes(plan):
     assert seconds["pgd20"] == EXAMPLES * (20 * GRADIENT + 2 * FORWARD)
     suite = (101 + 3 * 101 + 3 * 200) * GRADIENT + 5000 * FORWARD  # APGD-CE, three targets, Square
     assert seconds["autoattack"] == EXAMPLES * suite
+
+
+def test_tracing_is_no_part_of_the_plan(small):
+    def slow_to_trace(images):
+        time.sleep(0.2)
+        return small.logits_fn(images)
+
+    plan = planning.estimate(slow_to_trace, small.images, small.labels, ("clean", "pgd20"), 4, BATCH)
+    assert plan["seconds"]["pgd20"] < 0.2 / BATCH * EXAMPLES * 20  # what one trace would make of it
 
 
 @pytest.mark.parametrize(("left", "fit"), [(7.0, 7), (6.999, 6), (0.5, 0), (-3.0, 0), (80.0, 80), (90.0, 80)])

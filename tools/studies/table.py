@@ -118,7 +118,9 @@ def _notes(found: Mapping[str, Any], diverged: Mapping[str, str]) -> list[str]:
     notes = [f"* {note}" for note in found["notes"]]
     rows = [row for block in found["attacks"].values() for row in block["differences"].values()]
     if any("t95" in row["average"] for row in rows):
-        notes.append("* in brackets: the bootstrapped interval, then after t Student's over the seeds")
+        notes.append(
+            "* differences, in brackets: the bootstrapped interval, then after t Student's over the seeds"
+        )
     return notes + [f"* {name}: {reason}; not in the table" for name, reason in diverged.items()]
 
 
