@@ -95,12 +95,12 @@ def _verify(path: Path, result: Mapping[str, Any], logits_fn: LogitsFn | None) -
     beyond = int(np.sum((adversarial < 0).any(axis=(1, 2, 3)) | (adversarial > 1).any(axis=(1, 2, 3))))
     claimed = result["attacks"].get(path.stem)
     if claimed is None:
-        problems = [f"the result beside it holds no attack {path.stem}"]
+        unknown = [f"the result beside it holds no attack {path.stem}"]
         return {
             "attack": path.stem,
             "examples": len(labels),
             "largest": float(size.max()),
-            "problems": problems,
+            "problems": unknown,
         }
     other = 0 if logits_fn is None else _otherwise(logits_of(logits_fn, adversarial), predictions)
     problems = {
