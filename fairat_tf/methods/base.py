@@ -213,12 +213,13 @@ class Method(Measured):
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
         """Is called on the host after an epoch with its class-wise values, metric name -> float [K].
 
-        `validation` is empty where there was none. Subclasses call this one too.
+        `validation` is empty where there was none. The accuracy of a class without an example (NaN) becomes
+        the mean of the known ones. Subclasses call this one too.
 
         Raises:
           ValueError: the class weights follow validation, and there was none.
         """
-        accuracy = np.nan_to_num(train[self.train_confusion.name], nan=1.0)
+        accuracy = weighting.unknown_as_mean(train[self.train_confusion.name])
         self.class_accuracy.assign(accuracy)
         if weighting.follows_losses(self.class_weights):
             self.total_losses.assign(self.total_losses + self.validation_losses(validation))

@@ -7,7 +7,7 @@
 formula of Fair-ARD (Yue et al., "Revisiting Adversarial Robustness Distillation from the Perspective of
 Robust Fairness", NeurIPS 2023): w_k = K * t_k^-p / sum over j of t_j^-p, cut to [5/6, 5/2]. There t_k is the
 number of PGD steps that the class survives on average; here it is its robust accuracy in the last epoch,
-which costs no further attack.
+which costs no further attack. A class without an example in that epoch counts as the mean of the others.
 
 "hedge" or "hedge:1": by the weights of WAT (Li and Liu, AAAI 2023; `methods.wat`) with rate eta, default 0.1,
 brought to a mean of 1. WAT attacks validation once more to measure its losses; here they are the
@@ -67,6 +67,15 @@ def by_losses(spec: str, total_losses: np.ndarray) -> np.ndarray:
     played = hedge(total_losses, _rule(spec)[1])
     weights = played[:-1] + played[-1]
     return weights / weights.mean()
+
+
+def unknown_as_mean(by_class: np.ndarray, otherwise: float = 1.0) -> np.ndarray:
+    """Returns the values [K] with the mean of the known ones in place of NaN: of a class without an example.
+
+    All become `otherwise` where none is known.
+    """
+    known = by_class[~np.isnan(by_class)]
+    return np.nan_to_num(by_class, nan=known.mean() if known.size else otherwise)
 
 
 def inverse(survival: np.ndarray, power: float) -> np.ndarray:

@@ -30,7 +30,6 @@ count at no further cost.
 import dataclasses
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from fairat_tf import rng
@@ -113,9 +112,9 @@ class FairARD(Distilled):
         self.survived.update_state(batch.labels, examples.scores)
 
     def on_epoch_end(self, epoch: int, train: dict[str, Any], validation: dict[str, Any]) -> None:
-        """Sets the class weights of the next epoch."""
+        """Sets the class weights of the next epoch; a class without an example has the mean survival."""
         super().on_epoch_end(epoch, train, validation)
-        survived = np.nan_to_num(train[self.survived.name], nan=float(self.attack.steps))
+        survived = class_weights.unknown_as_mean(train[self.survived.name])
         self.fair_weight.assign(class_weights.inverse(survived, self.options.fair_power))
 
     def _add_metrics(self) -> None:

@@ -58,6 +58,15 @@ def test_weights_follow_the_survival_of_the_epoch(power):
     assert np.ptp(expected) > 0.3
 
 
+def test_a_class_without_an_example_survives_as_long_as_the_others_do_on_average():
+    method = oracle.linear_method("fair_ard")
+    method.on_epoch_end(0, {"robust": np.ones(3), "survived_steps": np.array([6.0, 5.0, np.nan])}, {})
+    raw = np.array([6.0, 5.0, 5.5]) ** -2
+    expected = np.clip(3 * raw / raw.sum(), 5 / 6, 5 / 2)
+    np.testing.assert_allclose(oracle.value(method.fair_weight), expected, rtol=1e-6)
+    assert expected[0] < expected[2] < expected[1]
+
+
 @pytest.mark.parametrize("base", ["ard", "rslad"])
 def test_power_zero_weighs_all_classes_alike(base):
     method = oracle.linear_method("fair_ard", fair_base=base, fair_power=0.0)

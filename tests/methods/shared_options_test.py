@@ -9,6 +9,7 @@ from fairat_tf.methods import awp, class_weights
 from fairat_tf.training_loop import Loop, Position
 from tests import support
 from tests.methods import oracle
+from tests.step_support import loaded
 
 TARGETS = oracle.one_hot(oracle.LABELS)
 
@@ -145,9 +146,21 @@ def test_class_label_smoothing_follows_the_robust_accuracy_of_the_last_epoch():
     method = oracle.linear_method("trades", label_smoothing=0.1, class_label_smoothing=0.4)
     accuracy = np.array([0.9, 0.5, np.nan])
     method.on_epoch_end(0, {"robust": accuracy}, {})
-    smoothing = 0.1 + 0.4 * np.array([0.9, 0.5, 1.0])[oracle.LABELS][:, None]
+    smoothing = 0.1 + 0.4 * np.array([0.9, 0.5, 0.7])[oracle.LABELS][:, None]
     soft = (1 - smoothing) * TARGETS + smoothing / oracle.CLASSES
     oracle.check_step(method, oracle.trades_rows(oracle.KERNEL, oracle.IMAGES, oracle.shifted(), soft, 6.0))
+
+
+def test_a_class_without_an_example_has_the_mean_of_the_others():
+    method = oracle.linear_method("pgd_at", class_weights="inverse")
+    method.on_epoch_end(0, {"robust": np.array([0.6, 0.5, np.nan])}, {})
+    np.testing.assert_allclose(method.class_accuracy, [0.6, 0.5, 0.55], rtol=1e-6)
+    first, last, absent = oracle.value(method.class_weight)
+    assert first < absent < last
+    counts = np.array([[6.0, 4, 0], [5, 5, 0], [0, 0, 0]])
+    np.testing.assert_allclose(loaded("between").class_accuracy(counts), method.class_accuracy, rtol=1e-6)
+    np.testing.assert_array_equal(class_weights.unknown_as_mean(np.full(3, np.nan)), np.ones(3))
+    np.testing.assert_array_equal(loaded("between").class_accuracy(np.zeros([3, 3])), np.ones(3))
 
 
 def test_fixed_class_weights_step():

@@ -35,9 +35,13 @@ def after_epoch(facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str
 
 
 def class_accuracy(counts: np.ndarray) -> np.ndarray:
-    """Returns the accuracy of each class, float32 [K], from counts [K, K]; 1 where there was no example."""
+    """Returns the accuracy of each class, float32 [K], from counts [K, K].
+
+    A class without an example has the mean of the others, and 1 where no class has any.
+    """
     total = counts.sum(1)
-    return np.where(total > 0, np.diag(counts) / np.maximum(total, 1), 1.0).astype(np.float32)
+    known = np.where(total > 0, np.diag(counts) / np.maximum(total, 1), np.nan)
+    return weighting.unknown_as_mean(known).astype(np.float32)
 
 
 def mean_losses(total: np.ndarray, count: np.ndarray) -> np.ndarray:
