@@ -94,10 +94,18 @@ def in_groups(scores: tf.Tensor, fraction: float, group: int, reached: tf.Tensor
 
 
 def global_scores(scores: tf.Tensor) -> tf.Tensor:
-    """Returns the scores (or any values [B, ...]) of the global batch, in its order, on every replica."""
+    """Returns the scores (or any values [B, ...]) of the global batch, in its order, on every replica.
+
+    Raises:
+      ValueError: there are several replicas, and the size of the batch is not known.
+    """
     context: Any = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return scores
+    if scores.shape[0] is None:
+        raise ValueError(
+            "expected batches of one size, for several replicas: tf.data's batch(..., drop_remainder=True)"
+        )
     gathered = context.all_gather(tf.identity(scores), axis=0)  # an argument of the step has no device yet
     return tf.ensure_shape(gathered, [context.num_replicas_in_sync * scores.shape[0], *scores.shape[1:]])
 

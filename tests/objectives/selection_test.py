@@ -122,5 +122,13 @@ def test_replicas_choose_what_one_device_chooses(mirrored):
     assert np.concatenate(got).tolist() == expected.tolist()
 
 
+def test_replicas_without_a_size_of_the_batch_are_refused(mirrored):
+    signature = [tf.TensorSpec([None], tf.float32)]
+    gather = tf.function(selection.global_scores, input_signature=signature)
+    assert gather(tf.ones([3])).shape == [3]  # one device needs none
+    with pytest.raises(ValueError, match="drop_remainder=True"):
+        mirrored.run(gather, (tf.ones([3]),))
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))
