@@ -15,6 +15,8 @@ from fairat_tf.methods.hooks import MethodHooks
 class Fitted(keras.Model):
     """The part of `methods.base.Method` that Keras drives."""
 
+    network: keras.Model
+
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As Keras' `compile`.
 
@@ -22,7 +24,9 @@ class Fitted(keras.Model):
           ValueError: layers of float16, whose gradients need a scaled loss.
         """
         super().compile(*args, **kwargs)
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+        # layers keep the precision that they were built with, whatever the global policy is by now
+        in_float16 = any(layer.compute_dtype == "float16" for layer in self.network._flatten_layers())
+        if in_float16 or isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             raise ValueError("float16 is not supported, its loss would have to be scaled; use bfloat16")
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,5 +1,7 @@
 """Keras' own `fit`: a method is told of its epochs, and what would be left out in silence is refused."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -138,6 +140,18 @@ def test_float16_is_refused():
             support.make_method("pgd_at")
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize(("policy", "accepted"), [("mixed_float16", False), ("mixed_bfloat16", True)])
+def test_layers_of_float16_are_refused_under_another_global_policy(policy, accepted):
+    keras.config.set_dtype_policy(policy)
+    try:
+        network = support.tiny_network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    expected = contextlib.nullcontext() if accepted else pytest.raises(ValueError, match="use bfloat16")
+    with expected:
+        support.make_method("pgd_at", network)
 
 
 if __name__ == "__main__":
