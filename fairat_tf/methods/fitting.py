@@ -21,13 +21,16 @@ class Fitted(keras.Model):
         """As Keras' `compile`.
 
         Raises:
-          ValueError: layers of float16, whose gradients need a scaled loss.
+          ValueError: layers of float16, whose gradients need a scaled loss, or gradients that are accumulated:
+            the draws of a training step go by the optimizer's `iterations`, which then stands still.
         """
         super().compile(*args, **kwargs)
         # layers keep the precision that they were built with, whatever the global policy is by now
         in_float16 = any(layer.compute_dtype == "float16" for layer in self.network._flatten_layers())
         if in_float16 or isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             raise ValueError("float16 is not supported, its loss would have to be scaled; use bfloat16")
+        if getattr(self.optimizer, "gradient_accumulation_steps", None):
+            raise ValueError("gradient_accumulation_steps is not supported: batches would share their draws.")
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As Keras' `fit`; the method is told of every epoch, as by `MethodHooks` among the callbacks.

@@ -154,5 +154,12 @@ def test_layers_of_float16_are_refused_under_another_global_policy(policy, accep
         support.make_method("pgd_at", network)
 
 
+def test_accumulated_gradients_are_refused():
+    method = support.make_method("pgd_at")
+    with pytest.raises(ValueError, match="batches would share their draws"):
+        method.compile(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=4))
+    method.compile(optimizer=keras.optimizers.Adam())
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))
