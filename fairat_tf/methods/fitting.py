@@ -1,7 +1,9 @@
 """What Keras' own `compile` and `fit` need to know of a method.
 
 model.compile(optimizer=SGD(0.1))
-model.fit(batches, epochs=110, validation_data=validation)
+for epoch in range(110):
+    batches = data.training_batches(train, batch_size=128, seed=0, epoch=epoch)
+    model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, validation_data=validation)
 """
 
 import inspect
@@ -21,8 +23,8 @@ class Fitted(keras.Model):
         """As Keras' `compile`.
 
         Raises:
-          ValueError: layers of float16, whose gradients need a scaled loss, or gradients that are accumulated:
-            the draws of a training step go by the optimizer's `iterations`, which then stands still.
+          ValueError: layers of float16, whose gradients need a scaled loss, or gradients that are
+            accumulated: the draws of a training step go by `iterations`, which then stands still.
         """
         super().compile(*args, **kwargs)
         # layers keep the precision that they were built with, whatever the global policy is by now
@@ -36,8 +38,9 @@ class Fitted(keras.Model):
         """As Keras' `fit`; the method is told of every epoch, as by `MethodHooks` among the callbacks.
 
         Batches are pairs (images, labels) or the dictionaries of `data.training_batches`. What a method
-        changes from epoch to epoch follows the epoch's number, so give all epochs in one call, or
-        `initial_epoch`.
+        changes from epoch to epoch follows the epoch's number. `training_batches` are those of one epoch,
+        with its order and augmentation: call once an epoch, with `initial_epoch=epoch, epochs=epoch + 1`.
+        Batches that are shuffled anew each time they are read may have all epochs in one call.
         """
         call = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
         given = call.arguments.get("callbacks")

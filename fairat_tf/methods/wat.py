@@ -1,7 +1,9 @@
 """WAT: worst-class adversarial training by no-regret weights.
 
-    model = WAT(network, attack=attack, num_classes=10, epochs=110)
-    model.fit(batches, epochs=100, validation_data=validation)
+    model = WAT(network, attack=attack, num_classes=10, epochs=100)
+    for epoch in range(100):
+        batches = data.training_batches(train, batch_size=128, seed=0, epoch=epoch)
+        model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, validation_data=validation)
 
 Li, Liu, "WAT: Improve the Worst-Class Robustness in Adversarial Training", AAAI 2023 (arXiv 2302.04025).
 Minimise the maximum over K class risks and the average risk; Hedge plays the maximum, with the risks of the

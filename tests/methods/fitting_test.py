@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fairat_tf import attacks, methods
+from fairat_tf.data import pipeline
 from fairat_tf.methods.base import Method
 from fairat_tf.methods.hooks import MethodHooks
 from fairat_tf.methods.wat import hedge
@@ -63,6 +64,18 @@ def test_every_epoch_is_told_once_with_its_own_values(callbacks):
         np.testing.assert_allclose(train["robust"].mean(), logs["robust_accuracy"][epoch], rtol=1e-5)
         np.testing.assert_allclose(validation["robust"].min(), logs["val_robust_worst_class"][epoch])
     assert int(method.epoch) == 1
+
+
+def test_one_call_an_epoch_tells_the_epochs_of_the_run():
+    attack = attacks.get("pgd")(epsilon=0.1, step_size=0.05, steps=1)
+    method = Told(support.tiny_network(), attack=attack, num_classes=4, epochs=3)
+    method.compile(optimizer=keras.optimizers.SGD(0.05))
+    for epoch in range(3):
+        data = pipeline.training_batches(SPLIT, batch_size=16, seed=0, epoch=epoch)
+        method.fit(data, initial_epoch=epoch, epochs=epoch + 1, verbose=0)
+        assert int(method.epoch) == epoch
+    assert [event[:2] for event in method.told] == [(at, e) for e in range(3) for at in ("begin", "end")]
+    assert int(method.optimizer.iterations) == 12
 
 
 def test_callbacks_may_stand_in_their_place():
