@@ -27,7 +27,6 @@ that is differentiated runs in training mode.
 """
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +40,7 @@ from fairat_tf.methods import class_weights as weighting
 from fairat_tf.methods.batches import Batch, Examples, plain_examples, unpack
 from fairat_tf.methods.measuring import Measured, first_attack_counted
 from fairat_tf.methods.options import Plain
+from fairat_tf.methods.training_attack import attack_for
 from fairat_tf.networks.folding import prepared
 from fairat_tf.networks.training_pass import training_pass
 from fairat_tf.objectives import robust, selection
@@ -57,7 +57,8 @@ class Method(Measured):
 
     Args:
       network: any Keras model, images [B, H, W, C] in [0, 1] -> logits [B, K].
-      attack: `attack(logits_fn, images, labels, seed, epsilon=None)`, used in training.
+      attack: `attack(logits_fn, images, labels, seed, epsilon=None)`, used in training. With TRADES or a
+        teacher it takes `loss=None` too, with `scale_steps` it is a dataclass with `scale_step`: as PGD.
       num_classes: K.
       seed: the run seed; with the step it decides all that is drawn.
       ema_decay: decay of the exponential moving average of all weights and BatchNorm statistics;
@@ -78,6 +79,7 @@ class Method(Measured):
     Options: type = Plain
     adversarial = True  # whether the batch is attacked, and so "robust" is what training shows
     scale_steps = False  # whether the attack's steps scale with the radius that `epsilon_for` gives
+    gives_loss = False  # whether the attack is given what it maximises whatever the objective
     fine_tunes = False  # whether the method is meant to start from a trained network
     not_with_mix = ""  # the option that makes no sense with mixed images, if there is one
 
@@ -110,7 +112,7 @@ class Method(Measured):
             )
         self.objective = self.options.objective()
         self.network = network
-        self.attack = dataclasses.replace(attack, scale_step=True) if self.scale_steps else attack
+        self.attack = attack_for(self, attack)
         self.validation_attack = validation_attack or attack
         self.num_classes = num_classes
         self.seed = seed

@@ -48,6 +48,7 @@ class Distilled(Method):
     """
 
     Options = WithTeacher
+    gives_loss = True
 
     def __init__(self, *args: Any, teacher_logits: Callable[..., Any] | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)

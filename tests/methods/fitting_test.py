@@ -174,5 +174,28 @@ def test_accumulated_gradients_are_refused():
     method.compile(optimizer=keras.optimizers.Adam())
 
 
+@pytest.mark.parametrize("name", ["trades", "cfa", "rslad", "dafa", "frl"])
+@pytest.mark.parametrize("attack", ["mi-fgsm", "apgd-ce"])
+def test_an_attack_that_offers_less_than_the_method_needs_is_refused(name, attack):
+    with pytest.raises(ValueError, match=f"{name} needs an attack .*`loss`.*such as pgd"):
+        support.make_method(name, attack=attacks.get(attack)(steps=1))
+
+
+@pytest.mark.parametrize("name", ["dafa", "frl"])
+def test_an_attack_whose_steps_do_not_scale_is_refused_where_they_must(name):
+    def attack(logits_fn, images, labels, seed, epsilon=None, loss=None):
+        return images
+
+    with pytest.raises(ValueError, match=f"{name} needs an attack .*`scale_step`.*such as pgd"):
+        support.make_method(name, attack=attack)
+    support.make_method("trades", attack=attack)
+
+
+def test_any_attack_does_for_a_method_with_the_cross_entropy():
+    for name, options in (("pgd_at", {}), ("cfa", {"loss": "cross_entropy"})):
+        method = support.make_method(name, attack=attacks.get("mi-fgsm")(epsilon=0.1, steps=1), **options)
+        method.train_step(support.batch_of(SPLIT))
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))
