@@ -124,6 +124,7 @@ def assemble(config: Config, dataset: Dataset) -> Parts:
     with strategy.scope():
         network = make_network(config, dataset, synchronized_bn=_synchronized(config, strategy))
         method = make_method(config, network, dataset.num_classes, len(train))
+        method.check_batch(config.data.batch_size, strategy.num_replicas_in_sync)
         method.compile(optimizer=make_optimizer(config, steps), jit_compile=config.run.jit_compile)
         method.optimizer.build(method.training_network.trainable_variables)
     if method.fine_tunes and not config.network.init_from:

@@ -183,16 +183,27 @@ class FairAT(WithHardExamples, WithViews):
         """
         if replicas() == 1 or not self._fixed_number or self.options.hard_group:
             return rows
-        total = selection.count_of(self.options.hard_fraction, size * replicas())
-        if total % replicas():
-            raise errors.UsageError(
-                f"hard_combine=append: the {total} hard examples of a batch must be a multiple of the "
-                f"{replicas()} devices; choose another hard_fraction or batch_size"
-            )
+        total = self._appended(size * replicas(), replicas())
         everyone = [selection.global_scores(values) for values in rows]
         first = tf.math.top_k(tf.cast(everyone[-1] > 0, tf.int32), total).indices
         own = selection.local(first, total // replicas())
         return [tf.gather(values, own) for values in everyone]
+
+    def _appended(self, size: int, devices: int) -> int:
+        """Returns how many rows a global batch appends, the same number on every device."""
+        total = selection.count_of(self.options.hard_fraction, size)
+        if total % devices:
+            raise errors.UsageError(
+                f"hard_combine=append: the {total} hard examples of a batch must be a multiple of the "
+                f"{devices} devices; choose another hard_fraction or batch_size"
+            )
+        return total
+
+    def check_batch(self, size: int, devices: int) -> None:
+        """Checks, too, that what is appended can be shared out among the devices."""
+        super().check_batch(size, devices)
+        if self.options.hard_combine == "append" and self._fixed_number and not self.options.hard_group:
+            self._appended(size, devices)
 
     def _most_rows(self, size: int) -> int:
         """Returns how many of a replica's rows can be chosen at most: shapes are static."""

@@ -34,6 +34,13 @@ class Fitted(keras.Model):
         if getattr(self.optimizer, "gradient_accumulation_steps", None):
             raise ValueError("gradient_accumulation_steps is not supported: batches would share their draws.")
 
+    def check_batch(self, size: int, devices: int) -> None:
+        """Checks that the options go with batches of `size` over so many devices, before anything is run.
+
+        Raises:
+          UsageError: they do not.
+        """
+
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As Keras' `fit`; the method is told of every epoch, as by `MethodHooks` among the callbacks.
 

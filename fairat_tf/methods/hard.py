@@ -92,6 +92,12 @@ class WithHardExamples(Method):
         self.memory = self._state("memory", (max(self.num_examples, 1),), initial=-1.0)
         self.threshold = self._state("threshold", (), initial=float("nan"))
 
+    def check_batch(self, size: int, devices: int) -> None:
+        """Checks that groups of neighbours fill a device's part of the batch."""
+        super().check_batch(size, devices)
+        if self.options.hard_group:
+            selection.check_group(size // devices, self.options.hard_group)
+
     @property
     def _remembers(self) -> bool:
         """Whether the scores are those of the last epoch."""

@@ -82,10 +82,15 @@ def places_in_class(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return -(above + 0.5) / size
 
 
+def check_group(size: int, group: int) -> None:
+    """Raises UsageError where groups of so many neighbours do not fill a replica's batch."""
+    if size % group:
+        raise errors.UsageError(f"hard_group {group} must divide the batch of a replica, {size}")
+
+
 def in_groups(scores: tf.Tensor, fraction: float, group: int, reached: tf.Tensor | None = None) -> tf.Tensor:
     """Returns `topk` taken within each run of `group` neighbours, bool [B]; `group` divides B."""
-    if scores.shape[0] % group:
-        raise errors.UsageError(f"hard_group {group} must divide the batch of a replica, {scores.shape[0]}")
+    check_group(scores.shape[0], group)
     blocks = tf.reshape(scores, [-1, group])
     rows = tf.math.top_k(blocks, count_of(fraction, group)).indices
     rows = _first(rows, fraction, group, reached)

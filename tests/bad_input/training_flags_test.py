@@ -40,6 +40,13 @@ CASES = [
     ("hard_fraction 0", ["--hard_fraction=0"], USAGE, "(0, 1]"),
     ("mixing chance 0", ["--mix=cutmix", "--mix_probability=0"], USAGE, "mix_probability must be in (0, 1]"),
     ("mixing chance 2", ["--mix_probability=2"], USAGE, "mix_probability"),
+    ("groups beside the batch", [GOOD, "--hard_group=5", "--batch_size=16"], USAGE, "5 must divide"),
+    (
+        "views that cannot be shared out",
+        [GOOD, "--hard_combine=append", "--hard_fraction=0.3", "--batch_size=16", "--devices=2"],
+        USAGE,
+        "the 5 hard examples of a batch must be a multiple of the 2 devices",
+    ),
     ("hard_fraction 2", ["--hard_fraction=2"], USAGE, "(0, 1]"),
     ("negative warm-up", ["--hard_warmup_epochs=-1"], USAGE, "hard_warmup_epochs"),
     ("negative beta", ["--method=trades", "--beta=-1"], USAGE, "beta"),
