@@ -23,6 +23,7 @@ from fairat_tf import (
     model_files,
     networks,
     optimization,
+    recipes,
 )
 from fairat_tf.config import Config
 from fairat_tf.data import pipeline
@@ -30,7 +31,6 @@ from fairat_tf.data.dataset import Dataset, Split
 from fairat_tf.data.specs import spec
 from fairat_tf.evaluation import kept_apart
 from fairat_tf.methods.base import Method
-from fairat_tf.recipes import recipe
 from fairat_tf.training_loop import Position
 
 # Fields of `config.Optimization` that are arguments of every method.
@@ -97,11 +97,7 @@ def load(config: Config) -> Dataset:
 
 def completed(config: Config, dataset: Dataset) -> Config:
     """Returns the configuration with its open fields filled from the data set's recipe."""
-    config = config.filled(recipe(config.data.dataset, spec(config.data.dataset, dataset)))
-    if config.attack.step_size is None:
-        step_size = config.attack.epsilon / 4
-        config = dataclasses.replace(config, attack=dataclasses.replace(config.attack, step_size=step_size))
-    return config
+    return recipes.completed(config, spec(config.data.dataset, dataset))
 
 
 def assemble(config: Config, dataset: Dataset) -> Parts:

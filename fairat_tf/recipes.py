@@ -9,8 +9,10 @@ adversarially robust deep learning", ICML 2020). `street_digits` is small: a sma
 few epochs of a one-cycle schedule.
 """
 
+import dataclasses
 from typing import Any
 
+from fairat_tf.config import Config
 from fairat_tf.data.specs import Spec
 
 _COMMUNITY = {"network": "preact_resnet18", "epochs": 110, "schedule": "piecewise"}
@@ -25,3 +27,12 @@ def recipe(dataset: str, spec: Spec) -> dict[str, Any]:
     if dataset == "street_digits":
         values |= _SMALL
     return values
+
+
+def completed(config: Config, spec: Spec) -> Config:
+    """Returns the configuration with its open fields filled: the data set's recipe, steps of epsilon / 4."""
+    config = config.filled(recipe(config.data.dataset, spec))
+    if config.attack.step_size is None:
+        attack = dataclasses.replace(config.attack, step_size=config.attack.epsilon / 4)
+        config = dataclasses.replace(config, attack=attack)
+    return config

@@ -161,5 +161,22 @@ def test_signals_go_on_to_the_training_run_and_its_code_comes_back(number, tmp_p
     assert process.wait(timeout=30) == 75
 
 
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("--frl_rate=0.1", "options.frl_rate: 0.1 and 0.05"),
+        ("--learning_rate=0.5", "learning_rate: 0.5 and 0.1"),
+    ],
+)
+def test_defaults_are_asked_for_too(study, tmp_path, trainer, capsys, made, told):
+    """What the command leaves to its method or to the data set's recipe is no free choice."""
+    text = study.read_text()
+    study.write_text(text.replace('"--method=frl", ', f'"--method=frl", "{made}", '))
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    study.write_text(text)
+    assert study_run.main(arguments(study, tmp_path)) == errors.DataError.exit_code
+    assert told in capsys.readouterr().err
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))

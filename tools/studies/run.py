@@ -128,13 +128,22 @@ class Runner:
                     self._evaluate(variant, seed)
 
     def _check_flags(self, variant: str, seed: int) -> None:
-        from fairat_tf import flags_lib
+        wanted = self._asked_for(variant, seed)
+        self._refuse(difference(self.experiment(variant, seed), wanted), f"{variant}-{seed}", "asked for")
+
+    def _asked_for(self, variant: str, seed: int) -> dict[str, Any]:
+        """Returns what the run's command asks for, with the defaults of its method and data set."""
+        from fairat_tf import flags_lib, methods, recipes
+        from fairat_tf.data.specs import known_spec
 
         command = flags_lib.training_command(self.command(variant, seed)[2:])
         command.flags.unparse_flags()
         command.flags(self.command(variant, seed)[2:])
-        wanted = named(flags_lib.config_from(command.flags).experiment(), self.work)
-        self._refuse(difference(self.experiment(variant, seed), wanted), f"{variant}-{seed}", "asked for")
+        config = flags_lib.config_from(command.flags)
+        options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
+        if known := known_spec(config.data.dataset):
+            config = recipes.completed(config, known)
+        return named(dataclasses.replace(config, options=options).experiment(), self.work)
 
     def _refuse(self, differs: str, run: str, other: str) -> None:
         if differs:
