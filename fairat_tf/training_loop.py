@@ -224,12 +224,17 @@ class Loop:
 
     def _rolled_back(self, error: errors.Diverged) -> Position:
         """Goes back to the last good checkpoint and lowers the rate; raises `error` the second time."""
-        if not self.rolls_back or divergence.factor_of(self.method.optimizer) != 1.0:
+        told = str(error).partition("; the last good")[0]
+        if self.rolls_back and divergence.factor_of(self.method.optimizer) != 1.0:
+            raise errors.Diverged(
+                f"{told}; a tenth of the rate diverged, too; the last good checkpoint is kept; lower "
+                "--learning_rate in another --run_dir"
+            ) from error
+        if not self.rolls_back:
             raise error
         position = self.restore()
         self.method.optimizer.rate_factor.assign(divergence.RATE_FACTOR)
         self._save(position)
-        told = str(error).partition("; the last good")[0]
         logging.warning(
             "%s; back to epoch %d, step %d, with a tenth of the learning rate",
             told, position.epoch + 1, position.step,

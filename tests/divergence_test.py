@@ -129,11 +129,11 @@ def test_rollback_in_the_first_epoch_begins_again(tmp_path, caplog):
 
 
 def test_a_second_divergence_ends_also_in_a_resumed_run(tmp_path):
-    with pytest.raises(errors.Diverged):
+    with pytest.raises(errors.Diverged, match="a tenth of the rate diverged, too"):
         run(loop_for(tmp_path / "a", STEPS + 2, 2 * STEPS + 2, on_divergence="rollback"))
     again = loop_for(tmp_path / "a", 2 * STEPS + 2, on_divergence="rollback")
     assert divergence.factor_of(again.method.optimizer) == 1.0
-    with pytest.raises(errors.Diverged):
+    with pytest.raises(errors.Diverged, match="a tenth of the rate diverged, too"):
         run(again)
     assert divergence.factor_of(again.method.optimizer) == pytest.approx(divergence.RATE_FACTOR)
 

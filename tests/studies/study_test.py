@@ -111,6 +111,13 @@ def test_another_reference_has_tables_of_its_own(study, tmp_path, trainer, capsy
     assert "no variant none; there are plain, fair" in capsys.readouterr().err
 
 
+def test_flags_in_two_words_are_refused(study, tmp_path, trainer, capsys):
+    """An evaluation of the study's own would lose the second word."""
+    words = arguments(study, tmp_path, "--data_dir", "D")
+    assert study_run.main(words) == errors.UsageError.exit_code
+    assert "expected flags as --NAME=VALUE, received 'D'" in capsys.readouterr().err and not trainer.commands
+
+
 def test_other_seeds_have_tables_of_their_own(study, tmp_path, trainer, capsys):
     assert study_run.main(arguments(study, tmp_path)) == 0
     first = (tmp_path / "work/summary-study.md").read_text()

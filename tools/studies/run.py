@@ -264,6 +264,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--table_only", action="store_true", help="train nothing; table of what is there")
     given, extra = parser.parse_known_args(argv)
     try:
+        if words := [word for word in extra if not word.startswith("--")]:
+            raise errors.UsageError(f"expected flags as --NAME=VALUE, received {words[0]!r}")
         study = Study.read(given.study)
         if given.seeds is not None:
             study = study.seeded(given.seeds)
