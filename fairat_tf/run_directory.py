@@ -9,6 +9,7 @@ Contents: `config.json`, `data.json` (which training data), `flags.txt` (for --f
 `evaluation/`, `MODEL_CARD.md`, `report.html`, `curves.png`, `last/`. Nothing here deletes a run directory.
 """
 
+import dataclasses
 import datetime
 import errno
 import fcntl
@@ -19,7 +20,7 @@ import os
 import pathlib
 from typing import Any
 
-from fairat_tf import data, errors
+from fairat_tf import data, errors, methods
 from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
 
@@ -110,7 +111,7 @@ class RunDirectory:
             other = Config.from_json(path.read_text())
         except ValueError as error:
             raise errors.StorageError(f"{path}: {error}; choose another --run_dir") from error
-        difference = other.difference(config)
+        difference = _whole(other).difference(_whole(config))
         if difference:
             told = "; ".join(f"{k}: {a!r} there, {b!r} asked for" for k, (a, b) in difference.items())
             raise errors.StorageError(
@@ -152,6 +153,11 @@ class RunDirectory:
     def write(self, name: str, text: str) -> None:
         """Writes a text file of the directory, atomically."""
         write_atomically(self.path / name, text.encode())
+
+
+def _whole(config: Config) -> Config:
+    """Returns the configuration with the defaults of options that are younger than it."""
+    return dataclasses.replace(config, options=methods.with_defaults(config.method, config.options))
 
 
 def data_of(path: str | pathlib.Path) -> dict[str, Any] | None:

@@ -168,7 +168,7 @@ def _prepared(config: Config) -> Parts:
         keras.utils.set_random_seed(config.run.seed)
         if config.run.deterministic:
             devices.make_deterministic()
-        options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
+        options = methods.with_defaults(config.method, config.options)
         parts = assembly.assemble(dataclasses.replace(config, options=options), assembly.load(config))
         selection_names(config.run.select, parts.method.results(parts.method.validation_metrics))
         for name in final_evaluation.attack_names(config):

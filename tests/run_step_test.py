@@ -79,6 +79,22 @@ def test_training_in_parts_ends_with_the_same_bits_and_comes_back_into_keras(fre
         np.testing.assert_array_equal(variable.numpy(), parts[name])
 
 
+@pytest.mark.timeout(300)
+def test_an_epoch_that_diverges_leaves_the_state_before_it(fresh):
+    assert elsewhere(fresh, "--epochs=1").returncode == 0
+    state, log = fresh / "run/state-0001", fresh / "run/epochs.jsonl"
+    arrays, facts = shards.read(state)
+    huge = {name: a * np.float32(1e30) if a.dtype == np.float32 else a for name, a in arrays.items()}
+    shards.write(state, huge, facts)
+    before = log.read_text()
+    found = elsewhere(fresh)
+    assert found.returncode == errors.Diverged.exit_code
+    assert "training diverged in epoch 2" in found.stderr and "after epoch 1 is kept" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert [path.name for path in (fresh / "run").glob("state-*")] == ["state-0001"]
+    assert not (fresh / "run/last/epoch-0002").exists() and log.read_text() == before
+
+
 def test_the_start_is_the_network_that_keras_starts_with(dataset, exported, tmp_path):
     collect.collect(exported / "start", tmp_path / "start.keras")
     keras.utils.set_random_seed(0)

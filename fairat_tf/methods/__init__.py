@@ -8,6 +8,8 @@ Adding one takes a file in this folder and a line in `TABLE`; its flags, its tes
 the documentation follow from its `Options` and its docstring.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from fairat_tf.lookup import Table
@@ -45,3 +47,8 @@ def get(name: str) -> Any:
 def names() -> list[str]:
     """Returns the names of all methods."""
     return TABLE.names()
+
+
+def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options with the method's defaults where they are silent, as in files of older versions."""
+    return {**dataclasses.asdict(get(name).Options()), **options}

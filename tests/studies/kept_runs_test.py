@@ -1,5 +1,6 @@
 """Holds: what is finished stays and is never mixed; processes share a study and stop gently."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,7 +10,14 @@ import pytest
 
 from fairat_tf import errors
 from fairat_tf.reporting import files
-from tests.studies.small_study import ROOT, arguments, evaluated, folders, study_run
+from tests.studies.small_study import (
+    ROOT,
+    arguments,
+    evaluated,
+    folders,
+    of_the_last,
+    study_run,
+)
 
 
 def test_several_processes_share_a_study(study, tmp_path, trainer, capsys):
@@ -49,7 +57,7 @@ def test_what_is_kept_is_not_made_again_and_gives_the_same_table(study, tmp_path
 
 
 def test_what_was_kept_in_part_is_kept_again(study, tmp_path, trainer, monkeypatch):
-    study.write_text(study.read_text().replace('"best"', '"last"').replace("[0, 1]", "[0]"))
+    study.write_text(of_the_last(study.read_text()).replace("[0, 1]", "[0]"))
     trainer.place = "last/epoch-0001"
     words = arguments(study, tmp_path, f"--keep={tmp_path / 'kept'}")
     assert study_run.main(words) == 0
@@ -86,6 +94,41 @@ def test_runs_that_were_made_with_other_flags_are_refused(study, tmp_path, train
     assert study_run.main(arguments(study, tmp_path, *more)) == errors.DataError.exit_code
     assert "plain-0 was made with other flags than asked for (epochs: 2 and 12)" in capsys.readouterr().err
     assert len(trainer.commands) == before
+
+
+def test_what_is_younger_than_a_kept_run_had_its_default_there(study, tmp_path, trainer, capsys):
+    words = [*arguments(study, tmp_path, f"--keep={tmp_path / 'kept'}"), "--only=plain"]
+    assert study_run.main(words) == 0
+    for path in (tmp_path / "kept").glob("*.config.json"):
+        facts = json.loads(path.read_text())
+        assert facts.pop("options.hard_balanced", None) is None and facts.pop("mix") == ""
+        path.write_text(json.dumps(facts))
+    assert study_run.main(words) == 0
+    study.write_text(study.read_text().replace("--epochs=2", "--mix=mixup"))
+    assert study_run.main(words) == errors.DataError.exit_code
+    assert "mix: '' and 'mixup'" in capsys.readouterr().err
+
+
+def test_the_last_networks_need_to_be_kept(study, tmp_path, trainer, capsys):
+    study.write_text(study.read_text().replace('"best"', '"last"'))
+    assert study_run.main(arguments(study, tmp_path)) == errors.UsageError.exit_code
+    assert "plain keeps no network of the last epochs" in capsys.readouterr().err and not trainer.commands
+    study.write_text(of_the_last(study.read_text()))
+    assert study_run.main(arguments(study, tmp_path)) == 0 and len(trainer.commands) == 4  # none wrote any
+    assert study_run.main(arguments(study, tmp_path, "--table_only")) == 0
+    assert "No table yet" in capsys.readouterr().out
+
+
+def test_how_many_networks_are_kept_matters_where_all_count(study, tmp_path, trainer, capsys):
+    trainer.place = "last/epoch-0001"
+    first = of_the_last(study.read_text(), "final")
+    study.write_text(first)
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    study.write_text(first.replace("keep_last=1", "keep_last=5"))
+    assert study_run.main(arguments(study, tmp_path)) == 0
+    study.write_text(study.read_text().replace('"final"', '"last"'))
+    assert study_run.main(arguments(study, tmp_path)) == errors.DataError.exit_code
+    assert "keep_last: 1 and 5" in capsys.readouterr().err
 
 
 def test_seeds_that_were_made_with_other_flags_share_no_table(study, tmp_path, trainer, capsys):

@@ -95,6 +95,11 @@ def study_run_logits(place, right):
     return tf.one_hot(said, 2)
 
 
+def of_the_last(text, kind="last"):
+    """Returns the study of `TEXT`, or one made from it, for the networks of the last epochs."""
+    return text.replace('"best"', f'"{kind}"').replace('"--epochs=2"', '"--epochs=2", "--keep_last=1"')
+
+
 def arguments(study, tmp_path, *more):
     return [str(study), f"--work={tmp_path / 'work'}", *more]
 

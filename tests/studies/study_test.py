@@ -10,7 +10,15 @@ import pytest
 
 from fairat_tf import errors, evaluate, flags_lib
 from fairat_tf.reporting import files
-from tests.studies.small_study import ROOT, TEXT, arguments, evaluated, folders, study_run
+from tests.studies.small_study import (
+    ROOT,
+    TEXT,
+    arguments,
+    evaluated,
+    folders,
+    of_the_last,
+    study_run,
+)
 
 
 def test_every_seed_of_every_variant_is_trained_once_in_order(study, tmp_path, trainer):
@@ -48,7 +56,7 @@ def test_a_network_that_another_run_needs_is_trained_for_it(study, tmp_path, tra
 
 
 def test_the_last_networks_count_as_their_mean(study, tmp_path, trainer, capsys):
-    study.write_text(study.read_text().replace('"best"', '"last"').replace("[0, 1]", "[0]"))
+    study.write_text(of_the_last(study.read_text()).replace("[0, 1]", "[0]"))
     trainer.place = "last/epoch-0001"
     study_run.main(arguments(study, tmp_path))
     files.write(evaluated("plain"), tmp_path / "work/fair-0/last/epoch-0002")  # 30 of 40 beside 20 of 40
@@ -63,7 +71,7 @@ def test_an_evaluation_of_its_own_is_made_of_the_networks(
     kind, evaluated_too, study, tmp_path, trainer, capsys
 ):
     """Of runs that are there; and once. What training evaluated has no part in the table."""
-    study.write_text(study.read_text().replace('"best"', '"last"').replace("[0, 1]", "[0]"))
+    study.write_text(of_the_last(study.read_text()).replace("[0, 1]", "[0]"))
     trainer.place = "last/epoch-0002"
     assert study_run.main(arguments(study, tmp_path)) == 0
     for name in ("plain", "fair"):
@@ -187,7 +195,7 @@ def test_a_variant_with_fewer_seeds_is_compared_over_its_own(study, tmp_path, tr
 
 def test_choices_are_made_on_what_training_logged(study, tmp_path, trainer, capsys):
     """Of the last networks: the mean of as many epochs, and differences over the seeds that both have."""
-    study.write_text(study.read_text().replace('"best"', '"last"'))
+    study.write_text(of_the_last(study.read_text()))
     trainer.place = "last/epoch-0002"
     study_run.main(arguments(study, tmp_path))
     for run, average, worst in (("plain-0", 0.5, 0.1), ("plain-1", 0.4, 0.3), ("fair-1", 0.35, 0.25)):

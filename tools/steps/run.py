@@ -7,7 +7,8 @@ refused (exit code 3). After each epoch comes validation, and what follows from 
 every --save_every epochs) the state is saved, in parts of 16 MB, and a line is added to
 FOLDER/run/epochs.jsonl; `last/epoch-0030` and so on are the networks to evaluate, for `./tools/run_step
 evaluate` and `collect`. With --seconds it stops, saved, before an epoch that would end later; with --steps it
-makes that many steps, prints the loss after each, and saves nothing.
+makes that many steps, prints the loss after each, and saves nothing. An epoch whose loss or network is not
+finite is not saved, and the run ends with exit code 6, as training with Keras does.
 """
 
 import argparse
@@ -29,6 +30,8 @@ import numpy as np
 import package
 import records
 import shards
+
+errors = package.module("errors.py")
 
 _STATES = 2  # that are kept: the newest, and the one before in case it gets damaged
 
@@ -87,6 +90,7 @@ class Run:
         self.images, self.labels = records.examples(folder / "data.npz", files)
         self.start = shards.newest(self.into, "state-") or folder / "start"
         arrays, self.position = shards.read(self.start)
+        self.saved = self.position["epoch"]  # epochs in the last whole state
         self.first, begun = shards.read(folder / "start")
         self.program = begun.get("program")
         if self.position.get("program") != self.program:
@@ -115,8 +119,14 @@ class Run:
         self.state.update({name: self.first[name] for name in self.facts["sums"]})
 
     def epoch(self, number: int) -> dict[str, Any]:
-        """Trains one epoch, validates, and does what comes between two epochs; returns metrics and times."""
-        facts = self.train_epoch(number) | self.validation()
+        """Trains one epoch, validates, and does what comes between two epochs; returns metrics and times.
+
+        Raises:
+          errors.Diverged: loss or network are not finite.
+        """
+        facts = self.train_epoch(number)
+        self.raise_if_diverged(facts)
+        facts |= self.validation()
         self.state.update(between.after_epoch(self.facts["between"], self.state))
         return facts
 
@@ -134,6 +144,21 @@ class Run:
         rate = (self.facts["steps"] - 1) / max(seconds - first, 1e-9)
         return {"epoch": number, "seconds": seconds, "first_step": first, "steps_per_second": rate, **facts}
 
+    def raise_if_diverged(self, facts: dict[str, Any]) -> None:
+        """Looks at the epoch that was just trained, of which nothing is saved yet.
+
+        Raises:
+          errors.Diverged: its loss, or the network that is evaluated, is not finite.
+        """
+        network = (np.asarray(self.state[place]) for place in self.facts["evaluated"])
+        if np.isfinite(facts["loss"]) and all(np.isfinite(values).all() for values in network):
+            return
+        kept = f"the state after epoch {self.saved}" if self.saved else "the start"
+        raise errors.Diverged(
+            f"training diverged in epoch {facts['epoch'] + 1}: the training loss became {facts['loss']}; "
+            f"{kept} is kept; export with a lower --learning_rate to another folder"
+        )
+
     def save_network(self, done: int) -> None:
         """Saves the evaluated network after `done` epochs."""
         arrays = self.state.arrays()
@@ -144,13 +169,18 @@ class Run:
         """Saves the state after `done` epochs."""
         facts = {"epoch": done, "step": 0, "program": self.program}
         shards.write(self.into / f"state-{done:04d}", self.state.arrays(), facts)
+        self.saved = done
         for old in sorted(self.into.glob("state-*"))[:-_STATES]:
             shutil.rmtree(old)
 
     def train(self, until: int, seconds: float, keep_last: int, save_every: int = 1) -> int:
-        """Trains to the end of epoch `until` or until the time is up; returns how many epochs are done."""
+        """Trains to the end of epoch `until` or until the time is up; returns how many epochs are done.
+
+        Raises:
+          errors.Diverged: an epoch's loss or network is not finite; nothing of it is saved.
+        """
         began, longest, done = time.monotonic(), 0.0, self.position["epoch"]
-        saved, _ = done, self.validation
+        _ = self.validation  # compiled before the first epoch
         self.into.mkdir(parents=True, exist_ok=True)
         self.forget(done)
         while done < until and time.monotonic() - began + 1.2 * longest < seconds:
@@ -161,10 +191,9 @@ class Run:
                 self.save_network(done)
             if done % save_every == 0:
                 self.save(done)
-                saved = done
             longest = max(longest, time.monotonic() - start)
             self.log(facts)
-        if saved < done:
+        if self.saved < done:
             self.save(done)
         return done
 
@@ -219,7 +248,7 @@ class Validation:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0 all epochs done, 75 the time was up before."""
+    """Runs the command line; returns the exit code: 0 all done, 6 diverged, 75 the time was up before."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -249,7 +278,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(run.losses(given.steps)))
         return 0
     until, left = given.epochs or run.facts["epochs"], given.seconds - (time.monotonic() - began)
-    return 0 if run.train(until, left, given.keep_last, given.save_every) >= until else 75
+    try:
+        return 0 if run.train(until, left, given.keep_last, given.save_every) >= until else 75
+    except errors.Diverged as error:
+        print(f"run_step: {error}", file=sys.stderr)
+        return error.exit_code
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ class Kept:
                 files.replace(self.folder / f"{run}.{ending}", path.read_bytes())
 
     def experiment(self, run: str) -> dict[str, Any]:
-        """Returns what the kept run was, by flag; {} where that was not kept."""
+        """Returns what the kept run was, by flag (`whole`); {} where that was not kept."""
         path = self.folder / f"{run}.config.json" if self.folder else None
-        return json.loads(path.read_text()) if path and path.is_file() else {}
+        return whole(json.loads(path.read_text())) if path and path.is_file() else {}
 
     def times(self, run: str, directory: Path) -> Path:
         """Returns the table of times of a run: the kept one, or that of its directory."""
@@ -76,6 +76,15 @@ class Kept:
         return [*own, directory / "DIVERGED"]
 
 
+def whole(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the experiment with the defaults of flags that are younger than it, and left it as it was."""
+    from fairat_tf import methods
+    from fairat_tf.config import Config
+
+    method = experiment["method"]
+    return {**Config(method=method, options=methods.with_defaults(method, {})).experiment(), **experiment}
+
+
 def experiment_of(path: Path, work: Path) -> dict[str, Any]:
     """Returns what decides the result of the run with this `config.json`; {} where there is none.
 
@@ -83,7 +92,7 @@ def experiment_of(path: Path, work: Path) -> dict[str, Any]:
     """
     from fairat_tf.config import Config
 
-    return named(Config.from_json(path.read_text()).experiment(), work) if path.is_file() else {}
+    return named(whole(Config.from_json(path.read_text()).experiment()), work) if path.is_file() else {}
 
 
 def named(experiment: Mapping[str, Any], work: Path) -> dict[str, Any]:

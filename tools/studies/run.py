@@ -89,11 +89,11 @@ class Runner:
         return places if all((place / "evaluation.json").is_file() for place in places) else []
 
     def places(self, variant: str, seed: int) -> dict[Path, Path]:
-        """Returns network -> the folder of its evaluation, of a finished run."""
+        """Returns network -> the folder of its evaluation, of a finished run; {} where it kept none."""
         run, own = self.folder(variant, seed), self.study.name if self.study.evaluate else ""
         if self.study.networks == "best":
             return {run: run / (own or "evaluation")}
-        names = sorted(path.name for path in (run / "last").iterdir() if path.is_dir())
+        names = sorted(path.name for path in (run / "last").glob("*") if path.is_dir())
         if self.study.networks == "final":
             names = names[-1:]
         return {run / "last" / f"{name}.keras": run / (own or "last") / name for name in names}
@@ -117,7 +117,9 @@ class Runner:
         Raises:
           CommandError: a run or evaluation failed; it has its exit code.
           DataError: a finished run was made with other flags.
+          UsageError: the last networks are to be evaluated, and a variant keeps none.
         """
+        self._check_networks()
         for seed in self.study.seeds:
             for variant in self.only or self.study.variants:
                 if self.results(variant, seed) or self.has_network(variant, seed):
@@ -127,9 +129,19 @@ class Runner:
                 if self.study.evaluate and not self.results(variant, seed):
                     self._evaluate(variant, seed)
 
+    def _check_networks(self) -> None:
+        for variant in self.only or self.study.variants if self.study.networks != "best" else ():
+            if not self._asked_for(variant, self.study.seeds[0])["keep_last"]:
+                raise errors.UsageError(
+                    f"{self.study.name}: {variant} keeps no network of the last epochs, and networks is "
+                    f"{self.study.networks!r}: give it --keep_last=5, or so"
+                )
+
     def _check_flags(self, variant: str, seed: int) -> None:
         wanted = self._asked_for(variant, seed)
-        self._refuse(difference(self.experiment(variant, seed), wanted), f"{variant}-{seed}", "asked for")
+        free = () if self.study.networks == "last" else ("keep_last",)  # another number changes no figure
+        differs = difference(self.experiment(variant, seed), wanted, ignored=free)
+        self._refuse(differs, f"{variant}-{seed}", "asked for")
 
     def _asked_for(self, variant: str, seed: int) -> dict[str, Any]:
         """Returns what the run's command asks for, with the defaults of its method and data set."""
@@ -140,7 +152,7 @@ class Runner:
         command.flags.unparse_flags()
         command.flags(self.command(variant, seed)[2:])
         config = flags_lib.config_from(command.flags)
-        options = dataclasses.asdict(methods.get(config.method).Options(**config.options))
+        options = methods.with_defaults(config.method, config.options)
         if known := known_spec(config.data.dataset):
             config = recipes.completed(config, known)
         return named(dataclasses.replace(config, options=options).experiment(), self.work)
