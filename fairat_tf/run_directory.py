@@ -18,9 +18,10 @@ import json
 import logging
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-from fairat_tf import data, errors, methods
+from fairat_tf import data, errors
 from fairat_tf.config import Config
 from fairat_tf.data.dataset import Split
 
@@ -97,8 +98,12 @@ class RunDirectory:
     def __exit__(self, *_: Any) -> None:
         self._lock.close()
 
-    def claim(self, config: Config) -> None:
+    def claim(self, config: Config, defaults: Mapping[str, Any] | None = None) -> None:
         """Makes the directory this configuration's, or checks that it is.
+
+        Args:
+          config: with all options of the method.
+          defaults: of these options; a run that is older than one of them has its default.
 
         Raises:
           errors.StorageError: it belongs to another configuration; the message shows the difference.
@@ -111,7 +116,9 @@ class RunDirectory:
             other = Config.from_json(path.read_text())
         except ValueError as error:
             raise errors.StorageError(f"{path}: {error}; choose another --run_dir") from error
-        difference = _whole(other).difference(_whole(config))
+        if other.method == config.method:
+            other = dataclasses.replace(other, options={**(defaults or {}), **other.options})
+        difference = other.difference(config)
         if difference:
             told = "; ".join(f"{k}: {a!r} there, {b!r} asked for" for k, (a, b) in difference.items())
             raise errors.StorageError(
@@ -153,11 +160,6 @@ class RunDirectory:
     def write(self, name: str, text: str) -> None:
         """Writes a text file of the directory, atomically."""
         write_atomically(self.path / name, text.encode())
-
-
-def _whole(config: Config) -> Config:
-    """Returns the configuration with the defaults of options that are younger than it."""
-    return dataclasses.replace(config, options=methods.with_defaults(config.method, config.options))
 
 
 def data_of(path: str | pathlib.Path) -> dict[str, Any] | None:

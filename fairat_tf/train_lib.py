@@ -126,7 +126,7 @@ def _claimed(parts: Parts, path: str, team: Team) -> Iterator[RunDirectory]:
     with contextlib.ExitStack() as stack:
         try:
             run = stack.enter_context(RunDirectory(path))
-            run.claim(parts.config)
+            run.claim(parts.config, methods.with_defaults(parts.config.method, {}))
             teacher = assembly.teacher_digest(parts.config)
             run.claim_data(parts.dataset.train, teacher, parts.config.data.dataset)
         except Exception:

@@ -42,11 +42,14 @@ def test_the_same_configuration_may_go_on_and_another_is_refused_with_the_differ
 
 def test_a_run_that_is_older_than_an_option_goes_on_with_its_default(tmp_path):
     options = {"hard_fraction": 0.5, "hard_score": "adv"}
+    defaults = {"hard_fraction": 0.25, "hard_score": "adv"}
     with RunDirectory(tmp_path / "run") as run:
         run.claim(Config(options={"hard_fraction": 0.5}))  # of a version without hard_score
-        run.claim(Config(options=options))
+        run.claim(Config(options=options), defaults)
         with pytest.raises(errors.StorageError, match=r"hard_score: 'adv' there, 'entropy' asked"):
-            run.claim(Config(options=options | {"hard_score": "entropy"}))
+            run.claim(Config(options=options | {"hard_score": "entropy"}), defaults)
+        with pytest.raises(errors.StorageError, match="method"):
+            run.claim(Config(method="pgd_at", options={}), {})
 
 
 def test_a_foreign_config_file_is_not_overwritten(tmp_path):

@@ -249,6 +249,19 @@ def test_another_configuration_in_the_same_directory_is_refused(finished):
     assert "Traceback" not in other.stderr
 
 
+def test_a_run_that_is_older_than_an_option_goes_on(finished, tmp_path):
+    folder, _, words = finished
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run/config.json"
+    facts = json.loads(path.read_text())
+    assert facts["options"].pop("hard_ramp_epochs") == 0
+    path.write_text(json.dumps(facts))
+    again = run(*words, f"--run_dir={tmp_path / 'run'}")
+    assert again.returncode == 0 and "is trained to its end" in again.stdout, again.stderr[-2000:]
+    other = run(*words, f"--run_dir={tmp_path / 'run'}", "--hard_ramp_epochs=3")
+    assert other.returncode == 7 and "hard_ramp_epochs: 0 there, 3 asked for" in other.stderr
+
+
 def test_sigterm_saves_and_the_same_command_goes_on_to_the_same_end(svhn, finished, tmp_path):
     folder, _, words = finished
     process = subprocess.Popen(
