@@ -12,13 +12,15 @@ finite is not saved, and the run ends with exit code 6, as training with Keras d
 """
 
 import argparse
+import contextlib
+import fcntl
 import functools
 import glob
 import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,7 @@ class Run:
         self.facts = json.loads((folder / "program.json").read_text())
         self.batch_size = self.facts["arguments"][0][1][0]
         self.images, self.labels = records.examples(folder / "data.npz", files)
-        self.start = shards.newest(self.into, "state-") or folder / "start"
+        self.start = self.newest()
         arrays, self.position = shards.read(self.start)
         self.saved = self.position["epoch"]  # epochs in the last whole state
         self.first, begun = shards.read(folder / "start")
@@ -178,21 +180,41 @@ class Run:
 
         Raises:
           errors.Diverged: an epoch's loss or network is not finite; nothing of it is saved.
+          errors.StorageError: another process trains in this folder.
         """
-        began, longest, done = time.monotonic(), 0.0, self.position["epoch"]
-        _ = self.validation  # compiled before the first epoch
+        with self.locked():
+            return self._train(until, seconds, keep_last, save_every)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this folder."""
         self.into.mkdir(parents=True, exist_ok=True)
+        with (self.into / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise errors.StorageError(f"{self.into} is in use by another process; wait for it") from None
+            if self.newest() != self.start:
+                raise errors.StorageError(f"{self.into} has changed since this was started; start it again")
+            yield
+
+    def newest(self) -> Path:
+        """Returns the newest whole state."""
+        return shards.newest(self.into, "state-") or self.folder / "start"
+
+    def _train(self, until: int, seconds: float, keep_last: int, save_every: int) -> int:
+        began, longest, done = time.monotonic(), 0.0, self.position["epoch"]
         self.forget(done)
         while done < until and time.monotonic() - began + 1.2 * longest < seconds:
             start = time.monotonic()
             facts = self.epoch(done)
             done += 1
+            self.log(facts)  # before the state: `forget` takes back what was logged and not saved
             if done > self.facts["epochs"] - keep_last:
                 self.save_network(done)
             if done % save_every == 0:
                 self.save(done)
             longest = max(longest, time.monotonic() - start)
-            self.log(facts)
         if self.saved < done:
             self.save(done)
         return done
@@ -200,9 +222,9 @@ class Run:
     def forget(self, done: int) -> None:
         """Takes epochs from `done` on out of epochs.jsonl: their state was lost, and they come again."""
         path = self.into / "epochs.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         if len(lines) > done:
-            path.write_text("".join(f"{line}\n" for line in lines[:done]))
+            path.write_text("".join(lines[:done]))
 
     def log(self, facts: dict[str, Any]) -> None:
         """Adds a line to epochs.jsonl, and shows it."""
@@ -248,7 +270,7 @@ class Validation:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0 all done, 6 diverged, 75 the time was up before."""
+    """Runs the command line; returns the exit code: 0 all done, 75 the time was up, or an error's."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -271,18 +293,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     given, began = parser.parse_args(argv), time.monotonic()
     try:
         run = Run(given.folder, sorted(glob.glob(given.records)), given.compiled, given.small)
+        _ = given.steps or run.validation
     except (OSError, ValueError, KeyError) as error:
-        print(f"run_step: {given.folder}: {error}", file=sys.stderr)
-        return 3
+        return _failed(f"{given.folder}: {error}", errors.DataError.exit_code)
     if given.steps:
         print(json.dumps(run.losses(given.steps)))
         return 0
     until, left = given.epochs or run.facts["epochs"], given.seconds - (time.monotonic() - began)
     try:
         return 0 if run.train(until, left, given.keep_last, given.save_every) >= until else 75
-    except errors.Diverged as error:
-        print(f"run_step: {error}", file=sys.stderr)
-        return error.exit_code
+    except errors.CommandError as error:
+        return _failed(str(error), error.exit_code)
+    except OSError as error:
+        return _failed(f"{run.into} cannot be written: {error}", errors.StorageError.exit_code)
+
+
+def _failed(told: str, code: int) -> int:
+    print(f"run_step: {told}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import dataclasses
 import string
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from fairat_tf import errors
 
@@ -44,6 +45,7 @@ class Study:
             raise errors.UsageError(f"{path} cannot be read as a study: {error}") from error
         if set(found) - {"evaluate"} != _FIELDS:
             raise errors.UsageError(f"{path}: expected {sorted(_FIELDS)}, received {sorted(found)}")
+        _check_types(path, found)
         variants = {name: tuple(flags) for name, flags in found.pop("variants").items()}
         texts = {name: found.pop(name) for name in ("reference", "networks")}
         study = cls(path.stem, **texts, variants=variants, **{k: tuple(v) for k, v in found.items()})
@@ -96,3 +98,20 @@ class Study:
             there = ", ".join(self.variants)
             raise errors.UsageError(f"--only: no variant {', '.join(unknown)}; there are {there}")
         return names
+
+
+def _check_types(path: Path, found: dict[str, Any]) -> None:
+    lists = {name: found[name] for name in ("flags", "attacks", "evaluate") if name in found}
+    if isinstance(found["variants"], dict):
+        lists |= {f"variants.{name}": flags for name, flags in found["variants"].items()}
+    wrong = [name for name, value in lists.items() if not _list_of(str, value)]
+    wrong += [] if _list_of(int, found["seeds"]) else ["seeds"]
+    wrong += [] if isinstance(found["variants"], dict) else ["variants"]
+    if wrong:
+        raise errors.UsageError(
+            f"{path}: {', '.join(wrong)}: expected lists, of whole numbers for seeds, else of texts"
+        )
+
+
+def _list_of(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)

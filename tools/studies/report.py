@@ -85,6 +85,11 @@ def logged(runner: "Runner", finished: Finished, keys: Sequence[str]) -> dict[st
         for seed, evaluated in runs.items():
             rows = runner.log(variant, seed)[-len(evaluated) :]
             if any(key in row for row in rows for key in keys):
-                means = [statistics.mean(row.get(key, math.nan) for row in rows) for key in keys]
+                means = [statistics.mean(_number(row.get(key)) for row in rows) for key in keys]
                 found.setdefault(variant, {})[seed] = means
     return found
+
+
+def _number(value: float | None) -> float:
+    """Returns what was logged; NaN where it was no number, or not logged."""
+    return math.nan if value is None else value

@@ -56,6 +56,8 @@ from kept import Kept, difference, experiment_of, named  # noqa: E402
 
 from fairat_tf import errors  # noqa: E402
 
+_JUDGED = (errors.GateFailed.exit_code, errors.Unreliable.exit_code)  # perhaps of a whole evaluation
+
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
@@ -80,8 +82,19 @@ class Runner:
 
     def results(self, variant: str, seed: int) -> list[Path]:
         """Returns where the run's evaluations lie: the kept files, or its own folders; [] if unfinished."""
-        kept = self.kept.results(f"{variant}-{seed}")
-        return kept or self.evaluations(variant, seed)
+        return self._kept_results(variant, seed) or self.evaluations(variant, seed)
+
+    def _kept_results(self, variant: str, seed: int) -> list[Path]:
+        """Returns the kept evaluations of the networks that the study asks for; [] if one is missing."""
+        run, own = f"{variant}-{seed}", self.study.name if self.study.evaluate else "evaluation"
+        kept = {path.name.removeprefix(f"{run}.")[: -len(".json")]: path for path in self.kept.results(run)}
+        if self.study.networks == "best":
+            return [kept[own]] if own in kept else []
+        last = [path for name, path in kept.items() if name.startswith("epoch-")]
+        if self.study.networks == "final":
+            return last[-1:]
+        facts = self.kept.experiment(run)
+        return last if len(last) >= min(facts.get("keep_last", 0), facts.get("epochs") or 0) else []
 
     def evaluations(self, variant: str, seed: int) -> list[Path]:
         """Returns the evaluations in the run's directory; [] if it is unfinished or not there."""
@@ -93,7 +106,7 @@ class Runner:
         run, own = self.folder(variant, seed), self.study.name if self.study.evaluate else ""
         if self.study.networks == "best":
             return {run: run / (own or "evaluation")}
-        names = sorted(path.name for path in (run / "last").glob("*") if path.is_dir())
+        names = sorted({path.name.removesuffix(".keras") for path in (run / "last").glob("epoch-*")})
         if self.study.networks == "final":
             names = names[-1:]
         return {run / "last" / f"{name}.keras": run / (own or "last") / name for name in names}
@@ -117,25 +130,30 @@ class Runner:
         Raises:
           CommandError: a run or evaluation failed; it has its exit code.
           DataError: a finished run was made with other flags.
-          UsageError: the last networks are to be evaluated, and a variant keeps none.
+          UsageError: a variant's flags leave nothing to evaluate, or evaluate nothing.
         """
-        self._check_networks()
+        self._check_study()
         for seed in self.study.seeds:
             for variant in self.only or self.study.variants:
-                if self.results(variant, seed) or self.has_network(variant, seed):
+                trained = self.has_network(variant, seed)
+                if trained or self.results(variant, seed):
                     self._check_flags(variant, seed)
-                else:
-                    self._train(variant, seed)
+                if not (self.results(variant, seed) or trained and self.study.evaluate):
+                    self._train(variant, seed)  # or evaluates, where the network is there
                 if self.study.evaluate and not self.results(variant, seed):
                     self._evaluate(variant, seed)
 
-    def _check_networks(self) -> None:
-        for variant in self.only or self.study.variants if self.study.networks != "best" else ():
-            if not self._asked_for(variant, self.study.seeds[0])["keep_last"]:
+    def _check_study(self) -> None:
+        name, networks = self.study.name, self.study.networks
+        for variant in self.only or self.study.variants:
+            asked = self._config(variant, self.study.seeds[0]).run
+            if networks != "best" and not asked.keep_last:
                 raise errors.UsageError(
-                    f"{self.study.name}: {variant} keeps no network of the last epochs, and networks is "
-                    f"{self.study.networks!r}: give it --keep_last=5, or so"
+                    f"{name}: {variant} keeps no network of the last epochs, and networks is {networks!r}: "
+                    "give it --keep_last=5, or so"
                 )
+            if not asked.evaluate and not self.study.evaluate:
+                raise errors.UsageError(f"{name}: {variant} has --evaluate= and evaluates nothing")
 
     def _check_flags(self, variant: str, seed: int) -> None:
         wanted = self._asked_for(variant, seed)
@@ -143,15 +161,21 @@ class Runner:
         differs = difference(self.experiment(variant, seed), wanted, ignored=free)
         self._refuse(differs, f"{variant}-{seed}", "asked for")
 
-    def _asked_for(self, variant: str, seed: int) -> dict[str, Any]:
-        """Returns what the run's command asks for, with the defaults of its method and data set."""
-        from fairat_tf import flags_lib, methods, recipes
-        from fairat_tf.data.specs import known_spec
+    def _config(self, variant: str, seed: int) -> Any:
+        """Returns the configuration that the run's command asks for."""
+        from fairat_tf import flags_lib
 
         command = flags_lib.training_command(self.command(variant, seed)[2:])
         command.flags.unparse_flags()
         command.flags(self.command(variant, seed)[2:])
-        config = flags_lib.config_from(command.flags)
+        return flags_lib.config_from(command.flags)
+
+    def _asked_for(self, variant: str, seed: int) -> dict[str, Any]:
+        """Returns what the run's command asks for, with the defaults of its method and data set."""
+        from fairat_tf import methods, recipes
+        from fairat_tf.data.specs import known_spec
+
+        config = self._config(variant, seed)
         options = methods.with_defaults(config.method, config.options)
         if known := known_spec(config.data.dataset):
             config = recipes.completed(config, known)
@@ -212,7 +236,8 @@ class Runner:
         for network, place in places.items():
             own = [*self.study.evaluate, *known, f"--model={network}", f"--output_dir={place}"]
             print(f"\n== {variant}, seed {seed}: {network.name} under {self.study.name}", flush=True)
-            if code := children.run([sys.executable, "-m", "fairat_tf.evaluate", *own], ROOT):
+            code = children.run([sys.executable, "-m", "fairat_tf.evaluate", *own], ROOT)
+            if code and not (code in _JUDGED and (place / "evaluation.json").is_file()):
                 raise _failure(f"{variant}, seed {seed}: the evaluation of {network.name}", code)
         self.keep_results(variant, seed)
 
@@ -221,7 +246,7 @@ class Runner:
 
     def keep_results(self, variant: str, seed: int) -> None:
         """Keeps the results and the log of a finished run, if they are not kept yet."""
-        if not self.kept.results(f"{variant}-{seed}"):
+        if not self._kept_results(variant, seed):
             found = self.evaluations(variant, seed)
             self.kept.add(f"{variant}-{seed}", self.folder(variant, seed), found, self.work)
 
