@@ -249,8 +249,21 @@ def _accept_any_text() -> None:
             stream.reconfigure(errors="replace")
 
 
+def _interruption(error: BaseException | None) -> errors.Interrupted | None:
+    """Returns the interruption that an error came from, if it did."""
+    while error is not None and not isinstance(error, errors.Interrupted):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def report(error: Exception) -> int:
-    """Prints one line about `error` on stderr (a traceback if it was unforeseen); returns the exit code."""
+    """Prints one line about `error` on stderr (a traceback if it was unforeseen); returns the exit code.
+
+    A signal that a library took for a failure of its own (Keras while it loads, TFDS while it prepares) is
+    still one; where the state could not be written, that counts.
+    """
+    if not isinstance(error, errors.StorageError):
+        error = _interruption(error) or error
     if isinstance(error, errors.CommandError):
         code = error.exit_code
     elif isinstance(error, lookup.UnknownNameError):

@@ -205,6 +205,10 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
     checkpoints = Checkpoints(run / "checkpoints", method.state, team)
     if checkpoints.generations() and not config.run.resume:
         raise errors.StorageError(f"{run.path} holds a run already; with --noresume choose another --run_dir")
+    if not checkpoints.generations() and _was_trained(run):
+        raise errors.StorageError(
+            f"{run.path} holds a trained run whose checkpoints are gone; choose another --run_dir"
+        )
     loop = Loop(
         method,
         parts.strategy,
@@ -230,6 +234,12 @@ def _trained(parts: Parts, run: RunDirectory, stop: StopSignals, team: Team) -> 
     with _parting(team), _nondeterminism_told(config), contextlib.closing(progress):
         loop.run(start, config.optimization.epochs, parts.training, parts.steps, parts.validation())
     return best.best
+
+
+def _was_trained(run: RunDirectory) -> bool:
+    """Returns whether training got past its first epoch, before which it may have had no checkpoint."""
+    log = run / "metrics.jsonl"
+    return (run / "MODEL_CARD.md").exists() or log.exists() and len(log.read_text().splitlines()) > 1
 
 
 def _check_equal(team: Team, parts: Parts, start: Position) -> None:

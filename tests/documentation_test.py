@@ -156,7 +156,7 @@ def test_the_tags_of_the_tensorboard_page_exist():
     method = support.make_method("fairat")
     tags = {f"train/{name}" for name in method.results(method.train_metrics)}
     tags |= {f"validation/{name}" for name in method.results(method.validation_metrics)}
-    tags |= {"validation/premise_entropy", "validation/premise_cross_entropy"}  # of ClasswiseHistory
+    tags |= {"validation/premise_entropy", "validation/premise_cross_entropy"}  # train_test reads one
     told = set(re.findall(r"`((?:train|validation)/\w+)`", (ROOT / "docs/tensorboard.md").read_text()))
     assert len(told) >= 14 and told <= tags
     classwise = {metric.name for metric in (*method.train_metrics, *method.validation_metrics)}

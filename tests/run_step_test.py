@@ -1,7 +1,9 @@
 """tools/run_step: the exported step trains as Keras does, elsewhere and in parts, and its files are whole."""
 
+import fcntl
 import io
 import json
+import resource
 from pathlib import Path
 
 import keras
@@ -93,6 +95,34 @@ def test_an_epoch_that_diverges_leaves_the_state_before_it(fresh):
     assert "Traceback" not in found.stderr
     assert [path.name for path in (fresh / "run").glob("state-*")] == ["state-0001"]
     assert not (fresh / "run/last/epoch-0002").exists() and log.read_text() == before
+
+
+@pytest.mark.timeout(300)
+def test_a_kill_between_log_and_state_repeats_the_epoch_and_its_line(fresh):
+    assert elsewhere(fresh, "--epochs=1").returncode == 0
+    log = fresh / "run/epochs.jsonl"
+    first = log.read_text()
+    log.write_text(first + first.replace('"epoch": 0', '"epoch": 1') + '{"epoch": 2, "lo')
+    assert elsewhere(fresh, "--epochs=2").returncode == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1] and lines[1]["loss"] != lines[0]["loss"]
+
+
+@pytest.mark.timeout(300)
+def test_a_folder_in_use_and_a_full_disk_are_one_line_each(fresh):
+    (fresh / "run").mkdir()
+    with (fresh / "run/lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        found = elsewhere(fresh)
+    assert found.returncode == errors.StorageError.exit_code and "in use by another process" in found.stderr
+    small = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, small[1]))  # also of the process that is started
+    try:
+        found = elsewhere(fresh, "--epochs=1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, small)
+    assert found.returncode == errors.StorageError.exit_code and "Traceback" not in found.stderr
+    assert "cannot be written" in found.stderr and not list((fresh / "run").glob("state-*"))
 
 
 def test_the_start_is_the_network_that_keras_starts_with(dataset, exported, tmp_path):

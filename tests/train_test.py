@@ -208,6 +208,7 @@ def test_tensorboard_shows_classes_in_one_chart_confusion_and_hparams(finished):
         tags |= set(accumulator.Tags()["tensors"])
     assert {
         "validation/robust_worst_class",
+        "validation/premise_entropy",
         "train/loss",
         "classwise/validation_robust/3",
         "configuration",

@@ -56,7 +56,8 @@ class Board(keras.callbacks.Callback):
         """Writes the epoch."""
         with self.writer.as_default(step=epoch):
             for name, value in (logs or {}).items():
-                split, short = ("validation", name[4:]) if name.startswith("val_") else ("train", name)
+                measured = name.startswith(("val_", "premise_"))  # the premise is that of validation, too
+                split, short = "validation" if measured else "train", name.removeprefix("val_")
                 tf.summary.scalar(f"{split}/{short}", float(value))
             for row in self._history.table():
                 tf.summary.scalar(f"classwise/{row['split']}_{row['metric']}/{row['class']}", row["value"])

@@ -53,6 +53,10 @@ def without_manifests(run):
         (folder / "manifest.json").unlink()
 
 
+def without_checkpoints(run):
+    shutil.rmtree(run / "checkpoints")
+
+
 def unreadable(run):
     (run / "config.json").write_text('{"data": {"dataset": ')
 
@@ -73,6 +77,7 @@ OCCUPIED = [
     ("configuration cut short", unreadable, [], "config.json"),
     ("configuration of another version", of_another_version, [], "not a configuration of this version"),
     ("a bit changed in every checkpoint", damaged, [], "damaged checkpoints only"),
+    ("checkpoints removed", without_checkpoints, [], "a trained run whose checkpoints are gone"),
     ("anew in the same directory", untouched, ["--noresume"], "holds a run already"),
     ("checkpoints not finished", without_manifests, [], "damaged checkpoints only"),
 ]

@@ -96,6 +96,28 @@ def test_exit_codes(command, error, code, capsys):
     assert ("Traceback" in written) == (code == 1)
 
 
+def test_a_signal_that_a_library_took_for_a_failure_of_its_own_is_one(command, capsys):
+    def main(values, arguments):
+        try:
+            try:
+                raise errors.Interrupted("SIGTERM: the same command goes on")
+            except Exception:
+                raise TypeError("could not be deserialized properly")  # noqa: B904
+        except TypeError as error:
+            raise errors.UsageError("cannot be loaded") from error
+
+    assert command.run(main, ["x"]) == 75
+    assert capsys.readouterr().err == "fairat_tf: SIGTERM: the same command goes on\n"
+
+    def full(values, arguments):
+        try:
+            raise errors.Interrupted("SIGTERM: what is done is saved")
+        except errors.Interrupted as error:
+            raise errors.StorageError("no space left") from error
+
+    assert command.run(full, ["x"]) == 7
+
+
 def test_help_shows_groups_and_defaults(command, capsys):
     assert command.run(lambda *_: pytest.fail("ran"), ["x", "--help"]) == 0
     text = capsys.readouterr().out
