@@ -77,8 +77,10 @@ def _results(result: dict[str, Any] | None) -> str:
     worst = (f"{_cell(a['worst_class'])} {files.cell(a['worst_class']['name'])}" for a in attacks.values())
     lines.append("| **worst class** | " + " | ".join(worst) + " |")
     total = next(iter(attacks.values()))["total"]
-    told = f"Per cent of {total} examples, with 95 % intervals."
-    return "\n\n".join([*_trust(result), told, "\n".join(lines)])
+    told = f"Per cent of {total} examples, with 95 % intervals" + "".join(
+        f"; {text}" for text in wording.few_images(result)
+    )
+    return "\n\n".join([*_trust(result), f"{told}.", "\n".join(lines)])
 
 
 def _trust(result: dict[str, Any]) -> list[str]:

@@ -4,8 +4,8 @@
     result["groups"] = by_group(result, codes, name="Male", value_names=names)
     result["groups"]["attacks"]["pgd20"]["disparity"]        # best minus worst group, with its interval
 
-Every group is shown with its size, however small; below `SMALL` examples it is marked, since its interval
-then says little. A group that no evaluated example belongs to is listed with total 0.
+Every group is shown with its size, however small; below `summary.FEW` examples it is marked, since its
+interval then says little. A group that no evaluated example belongs to is listed with total 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from fairat_tf import errors
+from fairat_tf.evaluation.summary import FEW
 from fairat_tf.metrics import intervals
 
-SMALL = 30
 MOST = 200
 """More groups than this are no groups of people: a table of them says nothing."""
 
@@ -80,8 +80,8 @@ def by_group(
     return {
         "by": name,
         "sizes": dict(zip(names, sizes.tolist(), strict=True)),
-        "few": SMALL,
-        "small": [group for group, size in zip(names, sizes, strict=True) if size < SMALL],
+        "few": FEW,
+        "small": [group for group, size in zip(names, sizes, strict=True) if size < FEW],
         "attacks": {attack: _attack(result, attack, column, names) for attack in result["attacks"]},
     }
 

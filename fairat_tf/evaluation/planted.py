@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fairat_tf import eval_lib, rng
-from fairat_tf.evaluation import probes
+from fairat_tf import errors, eval_lib, rng
+from fairat_tf.evaluation import contract, probes
 from fairat_tf.evaluation.attacking import Bench, to_float
 from fairat_tf.metrics.intervals import exact_upper
 
@@ -143,9 +143,8 @@ def run(seed: int = 0, examples: int = 240) -> list[dict[str, Any]]:
 
 
 def evaluated(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any]:
-    """Returns the evaluation of a planted model; without gradients only its natural images are run."""
-    bench = Bench(logits_fn, images[:1], labels[:1])
-    attacks = ("fgsm", "pgd20", "cw20") if probes.differentiable(bench) else ()
+    """Returns the evaluation of a planted model."""
+    attacks = ("fgsm", "pgd20", "cw20")
     return eval_lib.evaluate(
         logits_fn, images, labels, CLASSES, attacks=attacks, epsilon=EPSILON, checks="full", seed=seed
     )
@@ -154,11 +153,22 @@ def evaluated(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, seed:
 def _judged(
     name: str, expected: str, logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, seed: int
 ) -> dict[str, Any]:
+    status, found = _finding(logits_fn, images, labels, seed)
+    wanted = ("reliable",) if expected == "reliable" else ("suspicious", "unreliable", "refused")
+    return {"model": name, "expected": expected, "found": found, "caught": status in wanted}
+
+
+def _finding(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, seed: int) -> tuple[str, str]:
+    """Returns the status and what is told of a model; one without gradients is refused before any attack."""
+    if not probes.differentiable(Bench(logits_fn, images[:1], labels[:1])):
+        try:
+            contract.check(logits_fn, images, labels, CLASSES)
+        except errors.Unreliable as error:
+            return "refused", f"refused ({str(error).partition(' (')[0]})"
+        return "not checked", "not refused, and no attack can be run"
     verdict = evaluated(logits_fn, images, labels, seed)["verdict"]
     reasons = [check["name"] for check in verdict["checks"] if check["outcome"] in ("warn", "fail")]
-    caught = (verdict["status"] == "reliable") == (expected == "reliable")
-    found = verdict["status"] + (f" ({', '.join(reasons)})" if reasons else "")
-    return {"model": name, "expected": expected, "found": found, "caught": caught}
+    return verdict["status"], verdict["status"] + (f" ({', '.join(reasons)})" if reasons else "")
 
 
 def _unprotected(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from fairat_tf.evaluation.attacking import Outcome
 from fairat_tf.metrics.fairness import fairness
 
 FORMAT = 1
+FEW = 30
+"""Images of a class or group below which it is marked: its interval is wide."""
 
 
 def summarise(
@@ -74,6 +76,12 @@ def strongest(result: Mapping[str, Any]) -> str:
         return "autoattack"
     names = [name for name in reversed(attacks) if name != "clean"] or ["clean"]
     return min(names, key=lambda name: attacks[name]["accuracy"])
+
+
+def few(result: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the classes with fewer than `FEW` images under the strongest attack: name -> number, not 0."""
+    rows = result["attacks"][strongest(result)]["per_class"]
+    return {name: row["total"] for name, row in rows.items() if 0 < row["total"] < FEW}
 
 
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:

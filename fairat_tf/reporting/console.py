@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairat_tf.evaluation.summary import strongest
+from fairat_tf.reporting import wording
 from fairat_tf.units import pixels
 
 WIDTH = 80
@@ -17,7 +18,8 @@ _NAME, _COLUMN = 14, 10
 def classwise_table(result: Mapping[str, Any]) -> str:
     """Returns the table of accuracy (%) by class and attack, the worst class marked `<`."""
     blocks = _tables(result)
-    return "\n".join([*_head(result), *blocks, *_summary(result), *_groups(result), *_verdict(result)])
+    parts = (_head(result), blocks, _summary(result), _groups(result), _verdict(result), _gates(result))
+    return "\n".join(line for part in parts for line in part)
 
 
 def _head(result: Mapping[str, Any]) -> list[str]:
@@ -73,7 +75,8 @@ def _summary(result: Mapping[str, Any]) -> list[str]:
         if attack.get("note"):
             lines += _wrapped(f"({attack['note']})", 13)
     absent = next(iter(result["fairness"].values()))["absent"]
-    return lines + (_wrapped(f"no examples of: {', '.join(absent)}", 2) if absent else [])
+    lines += _wrapped(f"no examples of: {', '.join(absent)}", 2) if absent else []
+    return lines + [line for told in wording.few_images(result) for line in _wrapped(told, 2)]
 
 
 def _groups(result: Mapping[str, Any]) -> list[str]:
@@ -93,11 +96,22 @@ def _groups(result: Mapping[str, Any]) -> list[str]:
 
 def _verdict(result: Mapping[str, Any]) -> list[str]:
     verdict = result["verdict"]
-    lines = ["", f"verdict: {verdict['status']}"]
+    means = "no known sign of failure" if verdict["status"] == "reliable" else ""
+    lines = ["", f"can the attack be believed? {verdict['status']}" + (f" ({means})" if means else "")]
     for check in verdict["checks"]:
         if check["outcome"] in ("warn", "fail"):
             where = f" [{', '.join(check['classes'][:5])}]" if check["classes"] else ""
             lines += _wrapped(f"{check['outcome']}: {check['name']}: {check['message']}{where}", 2)
+    return lines
+
+
+def _gates(result: Mapping[str, Any]) -> list[str]:
+    rows = result.get("gates") or []
+    lines = [""] * bool(rows)
+    for row in rows:
+        lines += _wrapped(f"gate {'met' if row['passed'] else 'missed'}: {row['message']}", 0)
+    if rows and result["verdict"]["status"] == "not checked":
+        lines += _wrapped("note: no check was made of whether these attacks work (--checks=none)", 0)
     return lines
 
 

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fairat_tf.evaluation.summary import strongest
+from fairat_tf.evaluation.summary import few, strongest
 from fairat_tf.reporting import charts, wording
 from fairat_tf.reporting.gallery import Shown
 from fairat_tf.reporting.wording import bounds, percent, points
@@ -105,7 +105,7 @@ def table(result: Mapping[str, Any]) -> str:
     """All attacks by class, and the figures that sum them up."""
     attacks = result["attacks"]
     head = "".join(f"<th>{escape(name)}</th>" for name in attacks)
-    rows = []
+    rows, scarce = [], few(result)
     for label in result["dataset"]["class_names"]:
         cells = []
         for attack in attacks.values():
@@ -114,7 +114,8 @@ def table(result: Mapping[str, Any]) -> str:
             cells.append(
                 f"<td{low} title='{row['correct']} of {row['total']}'>{points(row['accuracy'])}</td>"
             )
-        rows.append(f"<tr><th>{escape(label)}</th>{''.join(cells)}</tr>")
+        count = f' <small class="soft">({scarce[label]} images)</small>' if label in scarce else ""
+        rows.append(f"<tr><th>{escape(label)}{count}</th>{''.join(cells)}</tr>")
     spread = result["fairness"]
     figures = {
         "average": [points(a["accuracy"]) for a in attacks.values()],

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fairat_tf.evaluation.summary import strongest
+from fairat_tf.evaluation.summary import FEW, few, strongest
 from fairat_tf.metrics import intervals
 from fairat_tf.units import pixels
 
@@ -20,6 +20,7 @@ VERDICTS = {
 }
 BLIND = {"square", "noise"}
 """Attacks that ask for no gradient."""
+_NAMED = 6  # classes, in a sentence
 NO_ATTACK = "No attack was run: nothing here says how robust the model is."
 
 
@@ -74,8 +75,19 @@ def summary(result: Mapping[str, Any]) -> list[str]:
     status = result["verdict"]["status"]
     sentences = [VERDICTS[status]] if status in ("unreliable", "suspicious") else []
     sentences += [_average(result, name)] if name != "clean" else [NO_ATTACK, _clean_average(result)]
-    sentences.append(_worst_and_best(attack["worst_class"], result["fairness"][name]["best_class"], name))
+    sentences.append(_worst_and_best(attack, result["fairness"][name]["best_class"]["name"], name))
+    sentences += [f"{told[0].upper()}{told[1:]}." for told in few_images(result)]
     return [*sentences, _who(clearly_below(attack), "class"), *_of_groups(result, name)]
+
+
+def few_images(result: Mapping[str, Any]) -> list[str]:
+    """Returns the remark on classes of which next to nothing is known, if there are any."""
+    found = few(result)
+    if not found:
+        return []
+    rows = [f"{name} ({total})" for name, total in list(found.items())[:_NAMED]]
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return [f"fewer than {FEW} images of {', '.join(rows)}{more}: their figures are rough"]
 
 
 def _average(result: Mapping[str, Any], name: str) -> str:
@@ -100,15 +112,25 @@ def _verbs(attack: str) -> tuple[str, str]:
     return ("recognised", "being right") if attack == "clean" else ("protected", "staying right")
 
 
-def _worst_and_best(worst: Mapping[str, Any], best: Mapping[str, Any], attack: str) -> str:
-    kept, right = _verbs(attack)
-    share = f"{_round(worst['accuracy'])} of 100 {right} ({span(worst['ci95'])})"
-    if worst["accuracy"] == best["accuracy"]:
-        return f"All classes are {kept} alike, with {share}."
+def _worst_and_best(attack: Mapping[str, Any], best: str, name: str) -> str:
+    (kept, right), worst = _verbs(name), attack["worst_class"]
+    own, other = attack["per_class"][worst["name"]], attack["per_class"][best]
+    interval = span(worst["ci95"])
+    if own["accuracy"] == other["accuracy"]:
+        alike = f"{_round(own['accuracy'])} % of their images {right}"
+        return f"All classes are {kept} alike, with {alike} ({interval})."
+    share = f"{out_of(own)} {right} ({interval})"
     return (
-        f"The least {kept} class is {worst['name']}, with {share}; the best {kept} is {best['name']} "
-        f"with {_round(best['accuracy'])}."
+        f"The least {kept} class is {worst['name']}, with {share}; the best {kept} is {best} "
+        f"with {out_of(other)}."
     )
+
+
+def out_of(row: Mapping[str, Any]) -> str:
+    """Returns how many images are right: of 100, or of all where there are fewer than 100."""
+    if row["total"] < 100:
+        return f"{row['correct']} of its {row['total']} images"
+    return f"{_round(row['accuracy'])} of 100"
 
 
 def group_label(by: str, name: str) -> str:
@@ -123,10 +145,9 @@ def _of_groups(result: Mapping[str, Any], attack: str) -> list[str]:
     worst = own["worst_group"]
     below = clearly_below({"per_class": own["per_group"], "accuracy": result["attacks"][attack]["accuracy"]})
     kept, right = _verbs(attack)
-    return [
-        f"The least {kept} group is {group_label(by, worst['name'])}, with {_round(worst['accuracy'])} of "
-        f"100 {right} ({span(worst['ci95'])}). " + _who([group_label(by, name) for name in below], "group")
-    ]
+    least = f"The least {kept} group is {group_label(by, worst['name'])}"
+    share = f"{out_of(own['per_group'][worst['name']])} {right} ({span(worst['ci95'])})"
+    return [f"{least}, with {share}. " + _who([group_label(by, name) for name in below], "group")]
 
 
 def _who(below: Sequence[str], kind: str) -> str:

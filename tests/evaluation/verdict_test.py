@@ -1,5 +1,7 @@
 """Holds: each check fires for the weakness it is made for, names the class, and stays silent otherwise."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,6 +10,8 @@ from fairat_tf import eval_lib
 from fairat_tf.evaluation import graph_scan, planted, probes, verdict
 from fairat_tf.evaluation.attacking import Bench, Outcome
 from fairat_tf.evaluation.checks import FAIL, PASS, WARN, Check, Finding, excess
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _evaluated(small, logits_fn, checks="quick", attacks=("fgsm", "pgd20")):
@@ -48,6 +52,18 @@ def test_selftest_catches_every_planted_weakness():
     rows = planted.run(seed=0)
     assert [row["model"] for row in rows if not row["caught"]] == []
     assert len(rows) == 7
+    page = (ROOT / "docs/evaluate.md").read_text()
+    for row in rows[:3]:
+        assert f"ok     {row['model']}: {row['found']}\n" in page
+
+
+def test_a_model_without_gradients_is_refused_or_not_caught(small, monkeypatch):
+    test = small.images, small.labels, 0
+    row = planted._judged("rounded", "not reliable", planted.quantised_input(small.logits_fn), *test)
+    assert row["caught"] and row["found"] == "refused (the model has no input gradient)"
+    monkeypatch.setattr(planted.contract, "check", lambda *_: None)
+    row = planted._judged("rounded", "not reliable", planted.quantised_input(small.logits_fn), *test)
+    assert not row["caught"]
 
 
 def test_quick_checks_of_a_sound_model(small):

@@ -8,6 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from fairat_tf import model_card
 from fairat_tf.evaluation import groups, summary
 from fairat_tf.evaluation.attacking import Outcome
 from fairat_tf.reporting import charts, console, files, gallery, group_sections, page, sections, wording
@@ -130,11 +131,36 @@ def test_where_all_is_right_the_last_attack_is_told_and_no_class_is_called_weake
     result = summary.summarise(outcomes, labels, ("cat", "dog"), 8 / 255, "linf", 0)
     assert summary.strongest(result) == "pgd20"
     sentences = " ".join(wording.summary(result))
-    assert "(pgd20)" in sentences and "protected alike, with 100 of 100" in sentences
+    assert "(pgd20)" in sentences and "protected alike, with 100 % of their images" in sentences
     assert "least protected" not in sentences
+    assert "Fewer than 30 images of cat (20), dog (20): their figures are rough." in sentences
     assert (
         summary.strongest(summary.summarise(outcomes[:1], labels, ("cat", "dog"), 0.1, "linf", 0)) == "clean"
     )
+
+
+def test_the_console_tells_what_was_required_and_whether_an_attack_was_checked():
+    result = _result()
+    met = {"gate": "fgsm.average>=0.2", "passed": True, "message": "fgsm average: 32.0 %, required >= 20 %"}
+    result["gates"].append(met)
+    text = " ".join(console.classwise_table(result).split())
+    assert "gate missed: gap <too> wide" in text and "gate met: fgsm average: 32.0 %" in text
+    assert "no check was made" not in text
+    result["verdict"] = {"status": "not checked", "checks": []}
+    assert "no check was made of whether these attacks work" in " ".join(
+        console.classwise_table(result).split()
+    )
+
+
+def test_a_class_of_two_images_is_told_as_such_everywhere():
+    labels = np.repeat([0, 1, 2], [100, 40, 2])
+    outcomes = [Outcome("clean", np.arange(142), labels < 2, labels, 1.0)]
+    result = summary.summarise(outcomes, labels, ("common", "rare", "tiny"), 8 / 255, "linf", 0)
+    told, remark = wording.summary(result), "ewer than 30 images of tiny (2): their figures are rough"
+    assert "tiny, with 0 of its 2 images being right (95 % interval 0.0 to" in " ".join(told)
+    assert f"F{remark}." in told and f"f{remark}" in console.classwise_table(result)
+    assert 'tiny <small class="soft">(2 images)</small>' in page.render(result)
+    assert f"; f{remark}." in model_card._results(result)
 
 
 def test_the_sentence_names_the_worst_group_and_whether_it_is_chance():
@@ -146,7 +172,7 @@ def test_the_sentence_names_the_worst_group_and_whether_it_is_chance():
     result["attacks"]["fgsm"]["accuracy"] = 0.9
     result["groups"] = groups.by_group(result, column, "Male", ("no", "yes", "unknown"))
     last = wording.summary(result)[-1]
-    assert last.startswith("The least protected group is Male: no, with 0 of 100 staying right")
+    assert last.startswith("The least protected group is Male: no, with 0 of its 92 images staying right")
     assert last.endswith("Below the average by more than chance explains: Male: no.")
 
 

@@ -32,7 +32,7 @@ def test_without_an_attack_nothing_is_said_of_robustness():
     result = _result(("clean",))
     sentences = " ".join(wording.summary(result))
     assert sentences.startswith("No attack was run") and "67 right as they are." in sentences
-    assert "least recognised class is cat, with 40 of 100 being right" in sentences
+    assert "least recognised class is cat, with 16 of its 40 images being right" in sentences
     text = page.render(result)
     for word in ("deceive", "protected", "under clean", "staying", "white box"):
         assert word not in text
