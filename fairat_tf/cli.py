@@ -192,7 +192,7 @@ class Command:
         self.flags.unparse_flags()
         try:
             rest = self.flags(argv)[1:]
-        except flags.Error as error:
+        except (flags.Error, UnicodeDecodeError) as error:  # the latter: a flag file that is no text
             raise errors.UsageError(f"{error} (see python -m fairat_tf.{self.name} --help)") from None
         for name in self.flags:
             self.flags[name].value = _home_expanded(self.flags[name].value)

@@ -244,6 +244,10 @@ class Config:
     def __post_init__(self) -> None:
         for section in self.sections().values():
             check(section)
+        if not self.data.mix and self.data.mix_probability != 1.0:
+            raise ValueError("mix_probability needs mix=mixup or mix=cutmix")
+        if not self.optimization.awp_gamma and self.optimization.awp_warmup:
+            raise ValueError("awp_warmup needs awp_gamma")
         if self.attack.norm == "linf" and self.attack.epsilon > 1.0:
             raise ValueError(
                 "epsilon must be in [0, 1] where norm is linf, since pixels are (8/255, not 8); "

@@ -10,6 +10,7 @@ long for a while. `SGD` here follows PyTorch.
 """
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -236,6 +237,9 @@ def schedule(
     make, steps = _SCHEDULES.get(name), steps_per_epoch * epochs
     if steps < 1:
         raise ValueError(f"A schedule needs one step or more, received {steps_per_epoch} x {epochs} epochs.")
+    allowed = len(inspect.signature(make).parameters) - 2
+    if numbers and not allowed:
+        raise ValueError(f"Schedule {kind!r} cannot be used: {name} takes no numbers.")
     try:
         return make(learning_rate, steps, *[float(n) for n in numbers.split(",") if n])
     except (TypeError, ValueError) as error:

@@ -33,7 +33,8 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     for argument in arguments:
         title, found, path = argument.partition("=")
         if not found or Path(argument).exists():
-            title, path = Path(argument).stem, argument
+            given = Path(argument)  # a folder's dots are part of its name
+            title, path = given.stem if given.is_file() else given.name, argument
         name = title
         if name in results:
             raise errors.UsageError(f"two results are called {name!r}: write TITLE={path}")

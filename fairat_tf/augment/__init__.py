@@ -73,7 +73,7 @@ def _one(part: str) -> Augmentation:
     if name in mix_names():
         raise ValueError(
             f"Augmentation {name!r} mixes two examples and needs soft labels: expected one of "
-            f"{', '.join(names())}; use fairat_tf.augment.get_mix({part!r}) for mixing."
+            f"{', '.join(names())}; for mixing use --mix={part}, or fairat_tf.augment.get_mix({part!r})."
         )
     return build(AUGMENTATIONS, part)
 

@@ -3,6 +3,7 @@
 check(dataset)      # DataError with one clear line, or nothing
 """
 
+import collections
 import logging
 import unicodedata
 
@@ -11,6 +12,7 @@ import numpy as np
 from fairat_tf.data.dataset import DataError, Dataset, Split
 
 _NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control, undecodable, line and paragraph separators
+_SHOWN = 10  # classes, in a message
 
 
 def check(dataset: Dataset) -> None:
@@ -30,7 +32,7 @@ def check(dataset: Dataset) -> None:
             raise DataError(
                 f"{dataset.name}: {ascii(text)} is no name: it holds bytes or signs that are no text."
             )
-    twice = {name for name in dataset.class_names if dataset.class_names.count(name) > 1}
+    twice = {name for name, count in collections.Counter(dataset.class_names).items() if count > 1}
     if twice:
         raise DataError(f"{dataset.name}: class names must differ; {', '.join(sorted(twice))} is used twice.")
     for name, split in dataset.splits.items():
@@ -71,13 +73,18 @@ def _check_split(where: str, split: Split, dataset: Dataset) -> None:
 def _check_classes(dataset: Dataset) -> None:
     empty = _empty(dataset.train, dataset)
     if empty:
-        raise DataError(
-            f"{dataset.name} train: no example of class {', '.join(empty)}; every class needs one."
-        )
+        raise DataError(f"{dataset.name} train: no example of class {_named(empty)}; every class needs one.")
     untested = _empty(dataset.test, dataset)
     if untested:
-        classes = ", ".join(untested)
-        logging.warning("%s test: no example of class %s; its accuracy is undefined.", dataset.name, classes)
+        logging.warning(
+            "%s test: no example of class %s; its accuracy is undefined.", dataset.name, _named(untested)
+        )
+
+
+def _named(classes: list[str]) -> str:
+    """Returns the classes as one line, of many the first ones."""
+    more = f" and {len(classes) - _SHOWN} more" if len(classes) > _SHOWN else ""
+    return ", ".join(classes[:_SHOWN]) + more
 
 
 def _empty(split: Split, dataset: Dataset) -> list[str]:

@@ -2,7 +2,7 @@
 
     data = load_folder(Request("folder:/data/birds"))
 
-    /data/birds/train/robin/1.png ...            with train/ and, optional, val/ (or validation/) and test/
+    /data/birds/train/robin/1.png ...            with train/; optional: test/, val/ (valid/, validation/)
     /data/birds/robin/1.png ...                  or the classes directly
     /data/birds/test/robin/garden/1.png ...      with one more level: its folders become group column "group"
 
@@ -15,6 +15,7 @@ import concurrent.futures
 import logging
 import os
 import pathlib
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +29,8 @@ from fairat_tf.data.splitting import carve_test
 GROUP = "group"
 """Name of the column that a second level of folders becomes."""
 _ENDINGS = (".png", ".jpg", ".jpeg")
-_VALIDATION = ("val", "validation")
-_SPLITS = {"test", "testing", "train", "training", "valid", *_VALIDATION}
+_VALIDATION = ("val", "valid", "validation")
+_SPLITS = {"test", "testing", "train", "training", *_VALIDATION}
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "F")
 _WIDE = ("I", "I;16", "I;16B")
 
@@ -79,7 +80,11 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
     found = {"train": root / "train", "test": root / "test"}
     validation = [root / name for name in _VALIDATION if (root / name).is_dir()]
     if len(validation) > 1:
-        raise DataError(f"{root}: has both val/ and validation/; expected one of them.")
+        there = "/ and ".join(folder.name for folder in validation)
+        raise DataError(f"{root}: has both {there}/; expected one of them.")
+    used = {"train", "test", *_VALIDATION}
+    if unread := [name for name in _folders(root) if name not in used]:
+        logging.warning("%s: not read: %s; beside train/, val/ and test/ are.", root, ", ".join(unread))
     found |= {"validation": validation[0]} if validation else {}
     return {split: folder for split, folder in found.items() if folder.is_dir()}
 
@@ -135,8 +140,22 @@ def _files(folder: pathlib.Path, names: list[str], groups: list[str]) -> list[_F
         if not own:
             others = sum(entry.name[0] != "." for entry in (folder / name).iterdir())
             raise DataError(f"{folder / name}: no .png, .jpg or .jpeg file in it ({others} others).")
+        _tell_unread(list(places.values()))
         listed += own
     return listed
+
+
+def _tell_unread(places: list[pathlib.Path]) -> None:
+    """Warns of files beside the images of a class: without them its share of the data is another."""
+    there = (entry for place in places if place.is_dir() for entry in place.iterdir())
+    others = [
+        entry for entry in there
+        if entry.name[0] != "." and entry.is_file() and entry.suffix.lower() not in _ENDINGS
+    ]  # fmt: skip
+    if others:
+        kinds = ", ".join(sorted({entry.suffix.lower() or entry.name for entry in others})[:5])
+        logging.warning("%s: %d files are no PNG or JPEG and not read (%s).",
+                        others[0].parent, len(others), kinds)  # fmt: skip
 
 
 def _read_all(listed: dict[str, list[_File]], grouped: bool, request: Request) -> dict[str, Split]:
@@ -173,7 +192,7 @@ def _read(path: pathlib.Path, image_size: int) -> np.ndarray:
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as picture:
             pixels = _pixels(ImageOps.exif_transpose(picture))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: no readable PNG or JPEG image ({error}); replace or remove it.") from error
     return resize(pixels, image_size) if image_size else pixels
 

@@ -49,7 +49,7 @@ def load_npz(request: Request) -> Dataset:
     }
     _tell_unread(arrays, [prefixes[split] for split in splits], path)
     splits, group_names = _with_groups(splits, arrays, prefixes, path)
-    names = _class_names(arrays, splits["train"])
+    names = _class_names(arrays, splits["train"], path)
     train, test = splits["train"], splits.get("test")
     drawn = test is None
     if test is None:
@@ -131,13 +131,19 @@ def _integers(values: np.ndarray, where: str) -> np.ndarray:
     return values.reshape(-1).astype(np.int64)
 
 
-def _class_names(arrays: dict[str, np.ndarray], train: Split) -> tuple[str, ...]:
+def _class_names(arrays: dict[str, np.ndarray], train: Split, path: pathlib.Path) -> tuple[str, ...]:
     if "class_names" in arrays:
         names = arrays["class_names"].ravel()
         return tuple(
             name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names
         )
-    return tuple(str(label) for label in range(int(train.labels.max(initial=-1)) + 1))
+    largest = int(train.labels.max(initial=-1))
+    if largest >= max(len(train), 2):
+        raise DataError(
+            f"{path}: train_labels has {largest}, with {len(train)} training examples: expected the classes' "
+            "numbers, from 0 and without gaps."
+        )
+    return tuple(str(label) for label in range(largest + 1))
 
 
 def _check_labels(split: Split, num_classes: int, path: pathlib.Path) -> None:

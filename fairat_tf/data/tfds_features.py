@@ -51,10 +51,27 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def image_keys(builder: Any) -> list[str]:
-    """Returns the names of the image features at the top level."""
+    """Returns the names of the image features at the top level, sorted: TFDS' order may change."""
     import tensorflow_datasets as tfds
 
-    return [key for key, value in builder.info.features.items() if isinstance(value, tfds.features.Image)]
+    images = (key for key, value in builder.info.features.items() if isinstance(value, tfds.features.Image))
+    return sorted(images)
+
+
+def image_key(builder: Any) -> str:
+    """Returns the image that is classified: the supervised one, the one called "image", or the only one.
+
+    Raises:
+      DataError: none of these; a mask could be taken for it.
+    """
+    keys, supervised = image_keys(builder), (builder.info.supervised_keys or ("",))[0]
+    for key in (supervised, "image", *(keys if len(keys) == 1 else ())):
+        if key in keys:
+            return key
+    raise DataError(
+        f"{builder.name}: several images an example ({', '.join(keys)}) and no way to tell which is to be "
+        "classified; call it image, or name it in supervised_keys."
+    )
 
 
 def scalar_columns(builder: Any) -> dict[str, Column]:

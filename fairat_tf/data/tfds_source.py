@@ -25,6 +25,7 @@ from fairat_tf.data.splitting import carve_test
 
 _ALIASES = {"svhn": "svhn_cropped"}
 _BATCH = 512
+_VALIDATION = ("val", "valid", "dev")  # what some sets call their validation split
 _IMAGE = "image pixels"
 """Key of the pixels beside the columns; no column is called so."""
 
@@ -116,10 +117,13 @@ def read(builder: Any, request: Request) -> Dataset:
     available = builder.info.splits
     if "train" not in available:
         raise DataError(f"{request.name}: has no train split, only {', '.join(available) or 'none'}.")
+    called = {"train": "train", "validation": "validation", "test": "test"}
+    if "validation" not in available:
+        called["validation"] = next((name for name in _VALIDATION if name in available), "validation")
     raw = {
-        split: _read_split(builder, split, label, request)
-        for split in ("train", "validation", "test")
-        if split in available
+        split: _read_split(builder, name, label, request)
+        for split, name in called.items()
+        if name in available
     }
     names, splits = _labelled(raw, label, columns[label], request)
     train, validation, test = (splits.get(split) for split in ("train", "validation", "test"))
@@ -206,11 +210,13 @@ def _read_split(builder: Any, split: str, label: str, request: Request) -> Split
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    image_key = tfds_features.image_keys(builder)[0]
+    image_key = tfds_features.image_key(builder)
     columns = tfds_features.scalar_columns(builder)
 
     def chosen(example: Any) -> dict[str, Any]:
         image = example[image_key]
+        if request.image_size and image.dtype != tf.uint8:
+            raise DataError(f"{request.name} {split}: expected uint8 images, received {image.dtype.name}.")
         if request.image_size:
             image = resized(image, request.image_size)
         return {_IMAGE: image, **{name: column.of(example) for name, column in columns.items()}}

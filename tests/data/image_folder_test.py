@@ -1,12 +1,15 @@
 """Held: folders of PNG and JPEG files, read back pixel by pixel, and every way in which they can be wrong."""
 
 import pathlib
+import struct
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fairat_tf import data
+from fairat_tf.data import image_folder
 from fairat_tf.data.dataset import DataError, Dataset
 
 COLOURS = {"blue": (10, 20, 200), "red": (200, 20, 10)}
@@ -53,6 +56,29 @@ def test_validation_may_be_written_out(tmp_path: pathlib.Path) -> None:
     assert found.validation.images[:, 0, 0, 0].tolist() == [0, 1, 0, 1]
     fill(tmp_path / "val", 2)
     with pytest.raises(DataError, match="both val/ and validation/"):
+        load(tmp_path)
+
+
+def test_what_is_not_read_is_told(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    for folder, count in (("train", 3), ("valid", 2), ("test", 1), ("testing", 1)):
+        fill(tmp_path / folder, count)
+    (tmp_path / "train/red/17.webp").write_bytes(b"RIFF")
+    (tmp_path / "train/red/18.GIF").write_bytes(b"GIF")
+    found = load(tmp_path)
+    assert found.validation.labels.tolist() == [0, 0, 1, 1]
+    assert "red: 2 files are no PNG or JPEG and not read (.gif, .webp)" in caplog.text
+    assert "not read: testing;" in caplog.text and "blue" not in caplog.text
+
+
+def test_a_picture_whose_camera_notes_cannot_be_rewritten_is_named(
+    tmp_path: pathlib.Path, monkeypatch
+) -> None:
+    def broken(picture: Any) -> Any:
+        raise struct.error("required argument is not an integer")
+
+    fill(tmp_path)
+    monkeypatch.setattr(image_folder.ImageOps, "exif_transpose", broken)
+    with pytest.raises(DataError, match=r"00\.png: no readable PNG or JPEG image"):
         load(tmp_path)
 
 

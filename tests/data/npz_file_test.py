@@ -168,6 +168,8 @@ def changed(value: float) -> np.ndarray:
         ({"train_images": IMAGES}, "lacks train_labels"),
         ({"test_images": IMAGES, "labels": LABELS}, "lacks images"),
         ({"images": IMAGES, "labels": LABELS - 1}, "labels must be"),
+        (four(train_labels=LABELS * (2**31 - 1)), "has 2147483647, with 20 training examples"),
+        (four(train_labels=LABELS * 19), "no example of class 1, 2, .*, 10 and 8 more; every"),
     ],
 )
 def test_unusable_arrays(tmp_path: pathlib.Path, arrays: dict[str, Any], words: str) -> None:

@@ -4,6 +4,7 @@ import http.server
 import pathlib
 import threading
 import time
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from fairat_tf import data
-from fairat_tf.data import network_probe
+from fairat_tf.data import network_probe, tfds_features
 from fairat_tf.data.dataset import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -100,6 +101,44 @@ def test_mixed_sizes_need_a_size(tmp_path: pathlib.Path) -> None:
     with pytest.raises(DataError, match="--image_size"):
         data.load("tiny", data_dir=str(tmp_path))
     assert data.load("tiny", data_dir=str(tmp_path), image_size=4).image_shape == (4, 4, 3)
+
+
+def test_the_image_is_not_a_mask() -> None:
+    image, mask = tfds.features.Image(shape=(5, 4, 3)), tfds.features.Image(shape=(5, 4, 1))
+
+    def key(features: dict[str, Any], supervised: tuple[str, str] | None = None) -> str:
+        info = types.SimpleNamespace(features=features, supervised_keys=supervised)
+        return tfds_features.image_key(types.SimpleNamespace(info=info, name="masks"))
+
+    assert key({"annotation": mask, "image": image, "mask": mask}) == "image"
+    assert key({"photo": image}) == "photo"
+    assert key({"photo": image, "image": mask}, ("photo", "label")) == "photo"
+    with pytest.raises(DataError, match=r"several images an example \(left, right\)"):
+        key({"right": image, "left": image})
+
+
+def test_wide_images_are_refused_with_a_size_too(tmp_path: pathlib.Path) -> None:
+    rows = [{"image": np.full((5, 4, 1), 1000, np.uint16), "label": n % 3} for n in range(6)]
+    wide = tfds.features.Image(shape=(5, 4, 1), dtype=np.uint16)
+    features = {"image": wide, "label": tfds.features.ClassLabel(names=["ant", "bee", "cat"])}
+    spec = {"image": tf.TensorSpec((5, 4, 1), tf.uint16), "label": tf.TensorSpec([], tf.int64)}
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="wide", version="1.0.0", data_dir=tmp_path, features=tfds.features.FeaturesDict(features),
+        split_datasets={
+            name: tf.data.Dataset.from_generator(lambda: iter(rows), output_signature=spec)
+            for name in ("train", "test")
+        },
+    )  # fmt: skip
+    for size in (0, 4):
+        with pytest.raises(DataError, match="expected uint8 .*received uint16"):
+            data.load("wide", data_dir=str(tmp_path), image_size=size)
+
+
+def test_validation_may_have_a_short_name(tmp_path: pathlib.Path) -> None:
+    splits = {"train": examples(9), "valid": examples(6), "test": examples(3)}
+    store(tmp_path, splits, tfds.features.Image(shape=(5, 4, 3)))
+    found = data.load("tiny", data_dir=str(tmp_path))
+    assert (len(found.train), len(found.validation), len(found.test)) == (9, 6, 3)
 
 
 def test_damaged_file_is_an_error(tmp_path: pathlib.Path) -> None:
