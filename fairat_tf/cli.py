@@ -160,13 +160,17 @@ class Command:
         `--help` prints the groups and gives 0; a wrong flag gives 2 and one line on stderr; a
         `CommandError` gives its own code and its message; anything unforeseen a traceback and 1.
         """
-        argv = list(sys.argv if argv is None else argv)
         _accept_any_text()
+        with _without_reader():
+            return self._run(main, list(sys.argv if argv is None else argv))
+
+    def _run(self, main: Callable[[flags.FlagValues, list[str]], Any], argv: list[str]) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # leaves the rest to other processes
         asked = set(argv[1 : argv.index("--") if "--" in argv else None])
         if asked & (_HELP | _HELP_FULL):
-            return _show(self.help_text(full=bool(asked & _HELP_FULL)))
+            print(self.help_text(full=bool(asked & _HELP_FULL)))
+            return errors.EXIT_OK
         if "--version" in asked and "version" not in self.flags:
             print(f"fairat_tf {fairat_tf.__version__}")
             return errors.EXIT_OK
@@ -233,13 +237,40 @@ class Command:
         return [f"  {shown:<24}{body[0]}", *(f"{'':26}{line}" for line in body[1:])]
 
 
-def _show(text: str) -> int:
-    """Prints a text; whoever reads it through a pipe may stop early."""
+class _Lasting:
+    """A stream whose reader may leave (`| head`): the command goes on, and what it says goes nowhere."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes the text, if anybody reads it."""
+        return self._tried(lambda: self._stream.write(text)) or len(text)
+
+    def flush(self) -> None:
+        """Hands over what is written."""
+        self._tried(self._stream.flush)
+
+    def _tried(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # also for the flush at exit
+            return None
+
+
+@contextlib.contextmanager
+def _without_reader() -> Iterator[None]:
+    stream = sys.stdout
+    sys.stdout = _Lasting(stream)
     try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-    return errors.EXIT_OK
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout = stream
 
 
 def _accept_any_text() -> None:

@@ -89,10 +89,12 @@ with COMMAND.group("Results"):
 def main(values: flags.FlagValues, arguments: list[str]) -> None:
     """Evaluates as the flags say, prints the table and raises what the exit code is to be."""
     wanted = _request(values)
+    from fairat_tf import model_files
     from fairat_tf.evaluation import gate, running
     from fairat_tf.reporting import console
     from fairat_tf.run_directory import BY_TRAINING, RunDirectory
 
+    model_files.check_path(values.model)
     gates = tuple(gate.parse(text) for text in values.gate)
     request = running.Request(**wanted, gates=gates)
     first = request.output_dir

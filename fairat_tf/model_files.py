@@ -113,6 +113,11 @@ def load(
     return dataclasses.replace(model, logits_fn=_scaled(model.logits_fn, *input_range))
 
 
+def check_path(path: str) -> None:
+    """Raises UsageError where `load` would find nothing that it can read, without reading it."""
+    _resolve(Path(path))
+
+
 def _resolve(path: Path) -> Path | None:
     """Returns the file or SavedModel that `path` names; None for "module:function"."""
     if path.is_dir():
@@ -134,7 +139,8 @@ def _resolve(path: Path) -> Path | None:
         return None
     what = "not found" if not path.exists() else "not a model that can be read"
     raise errors.UsageError(
-        f"{path} is {what}; expected a run directory, a .keras file, a SavedModel or module:function"
+        f"{path} is {what}; expected a run directory, a .keras file, a SavedModel or module:function (a "
+        "model of another framework has to become one of these)"
     )
 
 
@@ -145,6 +151,11 @@ def _from_keras_file(path: Path) -> Model:
         model = keras.models.load_model(path, compile=False)
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:300]
+        if "lambda" in reason.lower():
+            raise errors.UsageError(
+                f"{path} holds a Lambda layer, which is code, and is refused; where you trust it, load it "
+                "yourself in a function and give --model=module:function"
+            ) from error
         raise errors.UsageError(f"{path} cannot be loaded in Keras' safe mode: {reason}") from error
     return _from_keras_model(in_float32(model), "keras", _digest([path]))
 

@@ -68,12 +68,14 @@ class RunDirectory:
     def __init__(self, path: str):
         self.path = pathlib.Path(path)
         self._lock: Any = None
+        self._made = False
 
     def __truediv__(self, name: str) -> pathlib.Path:
         return self.path / name
 
     def __enter__(self) -> "RunDirectory":
         try:
+            self._made = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / "lock", "a")
         except OSError as error:
@@ -95,7 +97,10 @@ class RunDirectory:
             logging.warning("%s: its file system has no locks; let one process alone use it", self.path)
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind and self._made and [path.name for path in self.path.iterdir()] == ["lock"]:
+            (self.path / "lock").unlink()  # refused before anything was written: nothing is left
+            self.path.rmdir()
         self._lock.close()
 
     def claim(self, config: Config, defaults: Mapping[str, Any] | None = None) -> None:

@@ -10,6 +10,7 @@ import os
 import pathlib
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -60,9 +61,10 @@ def _few_to_choose_by(parts: Parts) -> list[str]:
     if counts.min() >= _FEW:
         return []
     name = parts.dataset.class_names[counts.argmin()]
+    remedy = "" if parts.dataset.validation is not None else "; a larger --validation_fraction helps"
     return [
-        f"  note       {counts.min()} validation images of {name}: chance has a say in which epoch is the "
-        "best" + ("" if parts.dataset.validation is not None else "; a larger --validation_fraction helps")
+        f"  note       only {counts.min()} validation images of class {name}: which epoch is the best is "
+        f"partly chance{remedy}"
     ]
 
 
@@ -178,8 +180,16 @@ def places(path: pathlib.Path) -> str:
     lines = [f"{path}/", *(f"  {name:<18}{text}" for name, text in shown.items())]
     board = path / "tensorboard"
     return "\n".join(
-        [*lines, *([f"TensorBoard: tensorboard --logdir {shlex.quote(str(board))}"] * board.exists())]
+        [*lines, *([f"TensorBoard: {_tensorboard()} --logdir {shlex.quote(str(board))}"] * board.exists())]
     )
+
+
+def _tensorboard() -> str:
+    """Returns what starts TensorBoard in this shell: its name, or its place beside this Python."""
+    beside = pathlib.Path(sys.executable).with_name("tensorboard")
+    if shutil.which("tensorboard") or not beside.exists():
+        return "tensorboard"
+    return shlex.quote(os.path.relpath(beside))
 
 
 def configuration_table(config: Config) -> list[tuple[str, str]]:

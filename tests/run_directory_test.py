@@ -52,6 +52,18 @@ def test_a_run_that_is_older_than_an_option_goes_on_with_its_default(tmp_path):
             run.claim(Config(method="pgd_at", options={}), {})
 
 
+def test_what_is_refused_at_once_leaves_nothing_behind(tmp_path):
+    for name in ("new", "old"):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        with pytest.raises(ValueError), RunDirectory(tmp_path / name):
+            raise ValueError
+    assert not (tmp_path / "new").exists() and (tmp_path / "old/lock").exists()
+    with pytest.raises(ValueError), RunDirectory(tmp_path / "begun") as run:
+        run.write("a.txt", "")
+        raise ValueError
+    assert (tmp_path / "begun/a.txt").exists()
+
+
 def test_a_foreign_config_file_is_not_overwritten(tmp_path):
     path = tmp_path / "run/config.json"
     path.parent.mkdir()

@@ -22,7 +22,7 @@ def told(size, **data):
 
 
 def test_few_validation_images_are_told():
-    assert "note 4 validation images of a: chance has a say" in told(64)
+    assert "only 4 validation images of class a: which epoch is the best is" in told(64)
     assert "note" not in told(320)
 
 

@@ -81,6 +81,7 @@ class Progress(keras.callbacks.Callback):
         clean, robust, worst = (100 * float(logs[f"val_{name}"]) for name in names)
         begin += f"  val clean {clean:.1f}  robust {robust:.1f}  worst {worst:.1f} "
         weakest = self._history.class_names[int(np.nanargmin(self._history.validation["robust"]))]
+        weakest = f"(class {weakest})" if weakest.isdigit() else weakest
         return begin + weakest[: max(WIDTH - len(begin) - len(end), 3)] + end
 
 

@@ -215,8 +215,6 @@ def _read_split(builder: Any, split: str, label: str, request: Request) -> Split
 
     def chosen(example: Any) -> dict[str, Any]:
         image = example[image_key]
-        if request.image_size and image.dtype != tf.uint8:
-            raise DataError(f"{request.name} {split}: expected uint8 images, received {image.dtype.name}.")
         if request.image_size:
             image = resized(image, request.image_size)
         return {_IMAGE: image, **{name: column.of(example) for name, column in columns.items()}}
@@ -225,6 +223,8 @@ def _read_split(builder: Any, split: str, label: str, request: Request) -> Split
     config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     with tf.device("CPU:0"):
         examples = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+        if (kind := examples.element_spec[image_key].dtype) != tf.uint8:  # else resizing would hide it
+            raise DataError(f"{request.name} {split}: expected uint8 images, received {kind.name}.")
         found = _gather(examples.map(chosen, num_parallel_calls=tf.data.AUTOTUNE), builder, split, request)
     images, labels = found.pop(_IMAGE), found.pop(label)
     groups = {tfds_features.group_name(builder, name): found[name].astype(np.int64) for name in found}

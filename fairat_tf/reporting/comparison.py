@@ -23,6 +23,10 @@ _LABELS = {
     "nsd": "NSD",
 }
 _POWER = "found with 80 % power from"
+_EACH = (
+    "Intervals are of each class for itself, p is corrected for looking at all of them. Where no example "
+    "differs, an interval has no width: that few examples agree does not show that the classes are alike."
+)
 _COLUMNS = (
     "attack",
     "model",
@@ -90,7 +94,7 @@ def _differences(row: Mapping[str, Any]) -> list[str]:
         counts = f"{own['better']} / {own['worse']}" if "better" in own else ""
         last = f"{_range(own['t95'])} | |" if seeds else f"{counts} | {_p(own)} |"
         lines.append(f"| {files.cell(label)} | {_points(own)} | {last}")
-    return lines
+    return lines if seeds else [*lines, "", _EACH]
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -147,7 +151,8 @@ def _section(found: Mapping[str, Any], attack: str, block: Mapping[str, Any]) ->
         parts.append(
             f"<h3>{escape(name)} minus {escape(found['reference'])}</h3>"
             f'<div class="wide"><table>{head}{cells}</table></div>'
-            "<p class='soft small'>Bold: beyond chance at 5 %, for the classes all at once.</p>"
+            "<p class='soft small'>Bold: beyond chance at 5 %, for the classes all at once."
+            f"{'' if seeds else f' {_EACH}'}</p>"
         )
     return "".join(parts)
 

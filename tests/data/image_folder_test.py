@@ -70,8 +70,8 @@ def test_what_is_not_read_is_told(tmp_path: pathlib.Path, caplog: pytest.LogCapt
     assert "not read: testing;" in caplog.text and "blue" not in caplog.text
 
 
-def test_a_picture_whose_camera_notes_cannot_be_rewritten_is_named(
-    tmp_path: pathlib.Path, monkeypatch
+def test_a_picture_whose_notes_cannot_be_rewritten_is_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(picture: Any) -> Any:
         raise struct.error("required argument is not an integer")

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import sys
 
 import pytest
 from absl import flags
@@ -68,6 +69,29 @@ def test_flag_files(command, tmp_path):
         == 0
     )
     assert seen == [0.5]
+
+
+def test_a_flag_file_that_is_no_text(command, tmp_path, capsys):
+    (tmp_path / "a.flags").write_bytes(b"\xff\xfe-\x00-\x00")
+    assert command.run(lambda *_: None, ["x", f"--flagfile={tmp_path / 'a.flags'}"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_command_goes_on_without_a_reader(command, tmp_path, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = []
+
+    def main(values, arguments):
+        print("x" * 100_000)
+        print("more", flush=True)
+        done.append(True)
+
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert command.run(main, ["x"]) == 0 and done
+        assert command.run(main, ["x", "--help"]) == 0 and command.run(main, ["x", "--version"]) == 0
+        assert sys.stdout is stream
 
 
 @pytest.mark.parametrize(
@@ -143,9 +167,11 @@ def test_a_signal_ends_an_evaluation_with_exit_code_75(tmp_path, monkeypatch, ca
         pytest.fail("went on after the signal")
 
     monkeypatch.setattr("fairat_tf.evaluation.running.run", stopped)
+    (tmp_path / "m.keras").write_text("a model")
     before = signal.signal(number, lambda *_: None)
     try:
-        code = evaluate.run(["evaluate", "--model=m.keras", "--dataset=npz:d", f"--output_dir={tmp_path}"])
+        words = [f"--model={tmp_path / 'm.keras'}", "--dataset=npz:d", f"--output_dir={tmp_path}"]
+        code = evaluate.run(["evaluate", *words])
     finally:
         signal.signal(number, before)
     assert code == errors.Interrupted.exit_code == 75
