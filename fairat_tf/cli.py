@@ -264,13 +264,14 @@ class _Lasting:
 
 @contextlib.contextmanager
 def _without_reader() -> Iterator[None]:
-    stream = sys.stdout
-    sys.stdout = _Lasting(stream)
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_Lasting, streams)
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stdout = stream
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = streams
 
 
 def _accept_any_text() -> None:

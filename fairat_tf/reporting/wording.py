@@ -87,7 +87,8 @@ def few_images(result: Mapping[str, Any]) -> list[str]:
         return []
     rows = [f"{name} ({total})" for name, total in list(found.items())[:_NAMED]]
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return [f"fewer than {FEW} images of {', '.join(rows)}{more}: their figures are rough"]
+    who, whose = ("class", "its") if len(found) == 1 else ("classes", "their")
+    return [f"fewer than {FEW} images of {who} {', '.join(rows)}{more}: {whose} figures are rough"]
 
 
 def _average(result: Mapping[str, Any], name: str) -> str:

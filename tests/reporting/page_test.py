@@ -133,7 +133,7 @@ def test_where_all_is_right_the_last_attack_is_told_and_no_class_is_called_weake
     sentences = " ".join(wording.summary(result))
     assert "(pgd20)" in sentences and "protected alike, with 100 % of their images" in sentences
     assert "least protected" not in sentences
-    assert "Fewer than 30 images of cat (20), dog (20): their figures are rough." in sentences
+    assert "Fewer than 30 images of classes cat (20), dog (20): their figures are rough." in sentences
     assert (
         summary.strongest(summary.summarise(outcomes[:1], labels, ("cat", "dog"), 0.1, "linf", 0)) == "clean"
     )
@@ -156,7 +156,7 @@ def test_a_class_of_two_images_is_told_as_such_everywhere():
     labels = np.repeat([0, 1, 2], [100, 40, 2])
     outcomes = [Outcome("clean", np.arange(142), labels < 2, labels, 1.0)]
     result = summary.summarise(outcomes, labels, ("common", "rare", "tiny"), 8 / 255, "linf", 0)
-    told, remark = wording.summary(result), "ewer than 30 images of tiny (2): their figures are rough"
+    told, remark = wording.summary(result), "ewer than 30 images of class tiny (2): its figures are rough"
     assert "tiny, with 0 of its 2 images being right (95 % interval 0.0 to" in " ".join(told)
     assert f"F{remark}." in told and f"f{remark}" in console.classwise_table(result)
     assert 'tiny <small class="soft">(2 images)</small>' in page.render(result)
