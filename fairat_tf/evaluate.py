@@ -94,7 +94,7 @@ def main(values: flags.FlagValues, arguments: list[str]) -> None:
     from fairat_tf.reporting import console
     from fairat_tf.run_directory import BY_TRAINING, RunDirectory
 
-    model_files.check_path(values.model)
+    model_files.find(Path(values.model))
     gates = tuple(gate.parse(text) for text in values.gate)
     request = running.Request(**wanted, gates=gates)
     first = request.output_dir

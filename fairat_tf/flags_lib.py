@@ -125,8 +125,11 @@ def config_from(values: flags.FlagValues) -> config.Config:
     sections = {name: _read(section, values) for name, section in config.Config().sections().items()}
     options: dict[str, Any] = {}
     if _has_options(values):
-        chosen = _read(methods.get(values.method).Options(), values)
+        defaults = methods.get(values.method).Options()
+        chosen = _read(defaults, values)
         config.check(chosen)
+        if getattr(chosen, "loss", "") == "cross_entropy" and chosen.beta != defaults.beta:
+            raise ValueError("beta weighs the boundary term of loss=trades or mart; here loss=cross_entropy")
         options = dataclasses.asdict(chosen)
     return config.Config(method=values.method, options=options, **sections)
 

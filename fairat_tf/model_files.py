@@ -100,7 +100,7 @@ def load(
     """
     if outputs not in OUTPUTS:
         raise errors.UsageError(f"outputs: expected one of {', '.join(OUTPUTS)}, got {outputs!r}")
-    place = _resolve(Path(path))
+    place = find(Path(path))
     if place is None:
         model = _from_function(str(path))
     elif place.is_dir():
@@ -113,13 +113,8 @@ def load(
     return dataclasses.replace(model, logits_fn=_scaled(model.logits_fn, *input_range))
 
 
-def check_path(path: str) -> None:
-    """Raises UsageError where `load` would find nothing that it can read, without reading it."""
-    _resolve(Path(path))
-
-
-def _resolve(path: Path) -> Path | None:
-    """Returns the file or SavedModel that `path` names; None for "module:function"."""
+def find(path: Path) -> Path | None:
+    """Returns the file or SavedModel that `path` names, None for "module:function"; errors as for `load`."""
     if path.is_dir():
         inside = (path / "best" / "model.keras", path / "export", path)
         for place in inside:

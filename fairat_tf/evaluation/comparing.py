@@ -108,7 +108,7 @@ def check_same(what: str, result: dict[str, Any], first: dict[str, Any], other: 
     ):
         if result[part].get(key) != first[part].get(key):
             data = [each["dataset"] for each in (result, first)]
-            one, two = (f"{own['examples']} of {own.get('name')}" for own in data)
+            one, two = (f"{own.get('examples')} of {own.get('name')}" for own in data)
             shown = f" ({one} and {two})" if one != two else ""
             raise errors.DataError(
                 f"{what} with {differs} than {other}{shown}: evaluate all with the same --dataset, "

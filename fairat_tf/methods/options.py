@@ -44,12 +44,5 @@ class WithLoss(Plain):
     beta: float = beta_option(6.0)
 
     def objective(self) -> robust.CrossEntropy:
-        """Returns the chosen loss.
-
-        Raises:
-          ValueError: beta is given for a loss without a boundary term.
-        """
-        default = next(field.default for field in dataclasses.fields(self) if field.name == "beta")
-        if self.loss == "cross_entropy" and self.beta != default:
-            raise ValueError("beta weighs the boundary term of loss=trades or mart; here loss=cross_entropy")
+        """Returns the chosen loss."""
         return robust.get(self.loss)(beta=self.beta)

@@ -49,7 +49,7 @@ def test_equal_steps_have_draws_of_their_own() -> None:
         ("none:1", "'none' takes no arguments; received 'none:1'"),
         ("idbh_weak:3", "'idbh_weak' takes no arguments"),
         ("randaugment:2,99", "m from 0 to 30"),
-        ("cutmix", r"mixes two examples.*use fairat_tf.augment.get_mix\('cutmix'\)"),
+        ("cutmix", r"mixes two examples.*use --mix=cutmix, or fairat_tf.augment.get_mix\('cutmix'\)"),
     ],
 )
 def test_wrong_specifications(spec: str, message: str) -> None:

@@ -304,9 +304,9 @@ def test_a_taken_folder_gets_a_number_that_belongs_to_no_model(small, tmp_path, 
 
 def test_two_processes_do_not_share_a_folder(small, tmp_path, capsys):
     with RunDirectory(str(tmp_path)):
-        code = evaluate.run(
-            ["evaluate", "--model=m.keras", f"--dataset=npz:{small.npz}", f"--output_dir={tmp_path}"]
-        )
+        (tmp_path / "m.keras").write_text("a model")
+        words = [f"--model={tmp_path}/m.keras", f"--dataset=npz:{small.npz}", f"--output_dir={tmp_path}"]
+        code = evaluate.run(["evaluate", *words])
     assert code == errors.StorageError.exit_code and "in use by another process" in capsys.readouterr().err
 
 
