@@ -140,12 +140,12 @@ def _files(folder: pathlib.Path, names: list[str], groups: list[str]) -> list[_F
         if not own:
             others = sum(entry.name[0] != "." for entry in (folder / name).iterdir())
             raise DataError(f"{folder / name}: no .png, .jpg or .jpeg file in it ({others} others).")
-        _tell_unread(list(places.values()))
+        _tell_unread(folder / name, list(places.values()))
         listed += own
     return listed
 
 
-def _tell_unread(places: list[pathlib.Path]) -> None:
+def _tell_unread(folder: pathlib.Path, places: list[pathlib.Path]) -> None:
     """Warns of files beside the images of a class: without them its share of the data is another."""
     there = (entry for place in places if place.is_dir() for entry in place.iterdir())
     others = [
@@ -154,8 +154,7 @@ def _tell_unread(places: list[pathlib.Path]) -> None:
     ]  # fmt: skip
     if others:
         kinds = ", ".join(sorted({entry.suffix.lower() or entry.name for entry in others})[:5])
-        logging.warning("%s: %d files are no PNG or JPEG and not read (%s).",
-                        others[0].parent, len(others), kinds)  # fmt: skip
+        logging.warning("%s: %d files are no PNG or JPEG and not read (%s).", folder, len(others), kinds)
 
 
 def _read_all(listed: dict[str, list[_File]], grouped: bool, request: Request) -> dict[str, Split]:
